@@ -1,0 +1,156 @@
+//! What this program has promised on this disk: one record, synced before the act that it describes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::intent::Plan;
+use crate::names::{ClusterId, DiskId, MemberId, PodName};
+
+/// The journal. Written whole each time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// This disk.
+    pub disk_id: DiskId,
+    /// The pod that the disk belongs to.
+    pub pod: PodName,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its headless service; empty where there is none.
+    pub service: String,
+    /// How far a founding or a join has come.
+    pub stage: Stage,
+    /// IDs that this disk must never adopt: the static one, and every own one that was seen or removed.
+    #[serde(default)]
+    pub excluded: BTreeSet<MemberId>,
+    /// An archive was begun; gone once it is synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archiving: Option<Archiving>,
+    /// Data of a member was archived here: never blank again.
+    #[serde(default)]
+    pub was_member: bool,
+    /// This member is leaving its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
+    /// The ID that the data volume has as well, where there are two volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairing_id: Option<DiskId>,
+    /// A WAL of this member was seen: what PREPARED or JOINED of that ID allowed is used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal_seen: Option<MemberId>,
+    /// The etcd that was started last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdBinary>,
+    /// Starts with a WAL that no leader has confirmed since.
+    #[serde(default)]
+    pub unconfirmed_starts: u32,
+    /// `--force-new-cluster` was used.
+    #[serde(default)]
+    pub forced_new_cluster: bool,
+}
+
+impl Journal {
+    /// The journal of a disk that was never used.
+    pub fn of_new_disk(disk_id: DiskId, pod: PodName, namespace: String, service: String) -> Self {
+        Self {
+            disk_id,
+            pod,
+            namespace,
+            service,
+            stage: Stage::Fresh,
+            excluded: BTreeSet::new(),
+            archiving: None,
+            was_member: false,
+            leaving: None,
+            pairing_id: None,
+            wal_seen: None,
+            etcd: None,
+            unconfirmed_starts: 0,
+            forced_new_cluster: false,
+        }
+    }
+}
+
+/// How far a founding or a join has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "stage")]
+pub enum Stage {
+    /// Nothing was promised.
+    Fresh,
+    /// All were heard to be blank: the founding of this plan may be finished.
+    Prepared {
+        /// What is founded.
+        plan: Plan,
+        /// This member's ID in it.
+        static_id: MemberId,
+        /// The disks that it was heard of, the own one included.
+        disks: BTreeMap<PodName, DiskId>,
+    },
+    /// A member is about to be added for this pod.
+    Intent {
+        /// To which cluster.
+        cluster_id: ClusterId,
+    },
+    /// A member was added for this pod.
+    Joined {
+        /// To which cluster.
+        cluster_id: ClusterId,
+        /// Its ID.
+        member_id: MemberId,
+        /// It was added without a vote.
+        learner: bool,
+    },
+    /// A member of this pod is about to be removed, or was.
+    Removing {
+        /// From which cluster.
+        cluster_id: ClusterId,
+        /// Its ID, which is never started again.
+        member_id: MemberId,
+    },
+}
+
+impl Stage {
+    /// The cluster that the stage is about.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        match self {
+            Self::Fresh => None,
+            Self::Prepared { plan, .. } => Some(plan.cluster_id),
+            Self::Intent { cluster_id } | Self::Joined { cluster_id, .. } | Self::Removing { cluster_id, .. } => {
+                Some(*cluster_id)
+            }
+        }
+    }
+}
+
+/// Data that is being renamed aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archiving {
+    /// Whose data, where the WAL told.
+    pub member_id: Option<MemberId>,
+    /// Of which cluster.
+    pub cluster_id: Option<ClusterId>,
+    /// What is renamed, and to what; each pair within one volume.
+    pub moves: Vec<(PathBuf, PathBuf)>,
+    /// The WAL had neither an entry nor a state record: its member never voted nor acknowledged, and the
+    /// stage in the journal holds as if it had never been there.
+    pub never_spoke: bool,
+}
+
+/// A member on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// The member.
+    pub member_id: MemberId,
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+}
+
+/// The etcd that was started last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdBinary {
+    /// What `etcd --version` said.
+    pub version: String,
+    /// Which file it was: size, modification time and inode.
+    pub fingerprint: String,
+}

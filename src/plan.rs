@@ -1,0 +1,168 @@
+//! What is to be done: the next step, the start of etcd, a refusal, or what is waited for, and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::journal::{Archiving, Stage};
+use crate::names::{ClusterId, DiskId, MemberId, PodName};
+use crate::observation::Member;
+
+/// What the decision came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// The rule that matched.
+    pub rule: Rule,
+    /// What follows.
+    pub action: Action,
+    /// Why, in one sentence for an operator.
+    pub why: String,
+    /// Things that nothing mends by itself, each with the command that does; and what a setting gives up.
+    pub warnings: Vec<String>,
+}
+
+/// What follows from a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Wait: what for stands in the decision's `why`, and per pod here.
+    Wait {
+        /// Who is waited for, and what that pod does instead of answering.
+        on: BTreeMap<PodName, String>,
+    },
+    /// Take one step, then observe afresh.
+    Take(Step),
+    /// Start etcd.
+    Start(Start),
+    /// End with this exit code: an operator must decide.
+    Refuse {
+        /// The exit code (sysexits).
+        exit_code: u8,
+        /// What the operator can do.
+        hint: String,
+    },
+}
+
+/// One effect. Each is journalled before it happens, and can be repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Write this stage (and what it excludes) to the journal.
+    Journal {
+        /// The new stage.
+        stage: Stage,
+        /// IDs never to adopt, added to those in the journal.
+        exclude: Vec<MemberId>,
+    },
+    /// Note in the journal that a WAL of this member was seen, or (none) that it counts as not seen.
+    NoteWal(Option<MemberId>),
+    /// Rename what is left of a member aside; the journal says so before and after.
+    Archive {
+        /// Whose, where the WAL told.
+        member_id: Option<MemberId>,
+        /// Of which cluster.
+        cluster_id: Option<ClusterId>,
+        /// It never voted nor acknowledged.
+        never_spoke: bool,
+    },
+    /// Finish an archive that a crash interrupted.
+    FinishArchive(Archiving),
+    /// Remove this pod's own member, which the journal names.
+    Remove {
+        /// The member.
+        member_id: MemberId,
+    },
+    /// Remove a learner whose pod is long gone: it has no vote, and keeps others from joining.
+    RemoveAbandonedLearner {
+        /// The learner.
+        member_id: MemberId,
+    },
+    /// Promote a learner that nobody promotes: it keeps others from joining.
+    PromoteLearner {
+        /// The learner.
+        member_id: MemberId,
+    },
+    /// Add a member for this pod, and journal the ID that it gets.
+    Add {
+        /// Without a vote.
+        learner: bool,
+        /// The cluster.
+        cluster_id: ClusterId,
+    },
+}
+
+/// How etcd is started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Start {
+    /// `--initial-cluster-state`.
+    pub state: InitialClusterState,
+    /// `--initial-cluster`; none where the WAL makes it meaningless and the given one is passed on.
+    pub initial_cluster: Option<String>,
+    /// The member that starts.
+    pub member_id: MemberId,
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// There is no WAL yet, so that its first appearance has to be journalled.
+    pub first: bool,
+    /// A leader lists it as a learner, or it was added as one: somebody has to promote it.
+    pub learner: bool,
+    /// A leader listed it just now.
+    pub confirmed: bool,
+    /// Pass `--force-new-cluster`.
+    pub force_new_cluster: bool,
+}
+
+/// `--initial-cluster-state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitialClusterState {
+    /// A founding.
+    New,
+    /// A join, or a restart.
+    Existing,
+}
+
+impl InitialClusterState {
+    /// As the flag takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Existing => "existing",
+        }
+    }
+}
+
+/// `--initial-cluster` for a member that joins: the list's URLs verbatim, with the own name at the own member and
+/// placeholders for members that have not started, whose names etcd does not look at.
+pub fn initial_cluster_of(members: &[Member], own: MemberId, own_name: &str) -> String {
+    let entry = |member: &Member| {
+        let name = match (member.id == own, member.name.as_str()) {
+            (true, _) => own_name.to_owned(),
+            // Two members may carry one name (etcd does not mind); the second would swallow the first's URLs.
+            (false, "") => format!("unstarted-{}", member.id),
+            (false, name) if name == own_name => format!("{name}-{}", member.id),
+            (false, name) => name.to_owned(),
+        };
+        member.peer_urls.iter().map(move |url| format!("{name}={url}")).collect::<Vec<_>>()
+    };
+    members.iter().flat_map(entry).collect::<Vec<_>>().join(",")
+}
+
+/// The disks that a PREPARED was heard of.
+pub type Disks = BTreeMap<PodName, DiskId>;
+
+/// The rules, in the order of the decision table (`decide.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Filled in by the decision.
+    Undecided,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = serde_json::to_value(self).ok();
+        f.write_str(name.as_ref().and_then(|name| name.as_str()).unwrap_or_default())
+    }
+}
