@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity;
 use crate::names::{ClusterId, MemberId, PodName, Url};
+use crate::observation::Member;
 
 /// What the decision needs to know of the settings.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +43,10 @@ pub struct Intent {
     pub on_removed: OnRemoved,
     /// This pod may use `--force-new-cluster`, once.
     pub force_new_cluster: bool,
+    /// How many learners the cluster takes at a time, `--max-learners`; 1 before etcd 3.6.
+    pub learners_max: usize,
+    /// Stay up and answer, but promise nothing, change nothing and start nothing (`BOOTSTRAP_HOLD`).
+    pub hold: bool,
     /// How long to wait in all; none is for ever.
     pub timeout: Option<Duration>,
 }
@@ -56,6 +61,18 @@ impl Intent {
     pub fn static_id(&self) -> Option<MemberId> {
         let own = self.plan.founders.iter().find(|founder| founder.pod() == self.pod)?;
         Some(identity::member_id(&own.peer_urls, &self.plan.token))
+    }
+
+    /// Whether a listed member is this pod's: by the pod's name, which outlives a change from http to https or from a
+    /// short host to a long one; never by the ordinal alone (one set per zone: etcd-a-0, etcd-b-0).
+    pub fn is_mine(&self, member: &Member) -> bool {
+        member.pod() == self.pod || self.peer_urls.iter().any(|url| self.is_listed_at(member, url))
+    }
+
+    /// Whether a member is listed at this URL, however short the host is written in either.
+    pub fn is_listed_at(&self, member: &Member, url: &Url) -> bool {
+        let listed = member.peer_urls.iter().filter_map(|listed| listed.parse::<Url>().ok());
+        listed.into_iter().any(|listed| listed.port == url.port && self.same_host(&listed.host, &url.host))
     }
 
     /// Where a pod's peer port is looked for: as the plan has it, else this pod's own URL with the name exchanged.

@@ -27,6 +27,9 @@ pub struct Journal {
     /// An archive was begun; gone once it is synced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archiving: Option<Archiving>,
+    /// The cluster that the disk was last a member of, once the stage no longer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<ClusterId>,
     /// Data of a member was archived here: never blank again.
     #[serde(default)]
     pub was_member: bool,
@@ -61,6 +64,7 @@ impl Journal {
             stage: Stage::Fresh,
             excluded: BTreeSet::new(),
             archiving: None,
+            cluster_id: None,
             was_member: false,
             leaving: None,
             pairing_id: None,

@@ -9,9 +9,13 @@ pub mod names;
 pub mod observation;
 
 // The pure core.
+pub mod cluster;
+pub mod decide;
 pub mod hearing;
 pub mod identity;
 pub mod plan;
+pub mod span;
+pub mod standing;
 
 // The shell.
 pub mod flags;

@@ -14,6 +14,8 @@ use crate::names::{ClusterId, DiskId, MemberId, PodName, ProcessId, Url};
 /// All that a decision may rest on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Observation {
+    /// This run of the program.
+    pub process_id: ProcessId,
     /// What lies on this pod's volumes.
     pub disk: Disk,
     /// What DNS says.
@@ -297,8 +299,6 @@ impl Statement {
 pub enum Kind {
     /// Nothing but a disk ID.
     Blank,
-    /// It is on hold: blank, but not to be counted on.
-    Held,
     /// It has heard all say blank twice, and has synced that; with the disks that it heard it of, its own included.
     Prepared(BTreeMap<PodName, DiskId>),
     /// A WAL.

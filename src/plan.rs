@@ -152,12 +152,88 @@ pub fn initial_cluster_of(members: &[Member], own: MemberId, own_name: &str) -> 
 /// The disks that a PREPARED was heard of.
 pub type Disks = BTreeMap<PodName, DiskId>;
 
-/// The rules, in the order of the decision table (`decide.rs`).
+/// The rules, in the order of the decision table (`decide.rs`). The name is what logs, `plan` and tests show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// Filled in by the decision.
-    Undecided,
+    /// A WAL lies where the settings do not point.
+    MisplacedWal,
+    /// The volume is another pod's.
+    SwappedVolume,
+    /// An archive was interrupted.
+    FinishArchive,
+    /// A WAL without a word in it, of an ID that the journal allows to start.
+    UnspokenWal,
+    /// The list has two members of this pod.
+    TwoMembers,
+    /// The one start with `--force-new-cluster`.
+    ForceNewCluster,
+    /// Data, and a leader lists its member.
+    DataListed,
+    /// Data of a member that its cluster has removed.
+    DataRemoved,
+    /// Data that is further than the cluster of its ID.
+    DataAheadOfCluster,
+    /// Data of a cluster that nobody runs, while others run another one.
+    DataForeign,
+    /// Data, and no leader: a cold restart waits for nobody.
+    DataRestart,
+    /// Data, and the peers have not had their second yet.
+    DataGrace,
+    /// A loss that the settings refuse to mend.
+    LossRefused,
+    /// What is left after a loss is put aside, for a leader is there.
+    LossArchive,
+    /// What is left is put aside, for nobody ever ran.
+    LossBeforeFounding,
+    /// A loss, and no leader.
+    LossWaits,
+    /// The own member was started before, and not by this disk: it goes.
+    ReplaceMember,
+    /// The own member is removed.
+    RemoveMember,
+    /// The own member was removed; etcd hashes seconds into the next ID.
+    RemovedJustNow,
+    /// A member is going to be added.
+    JoinIntent,
+    /// The add whose answer was lost has happened.
+    JoinFound,
+    /// A member is added.
+    JoinAdd,
+    /// The added member starts.
+    JoinStart,
+    /// An add has to wait its turn.
+    JoinWaits,
+    /// A learner whose pod is long gone makes room.
+    AbandonedLearner,
+    /// A learner that nobody promotes makes room.
+    PromoteLearner,
+    /// A leader answers, but a majority of its voters has not given the same list yet.
+    ListUnconfirmed,
+    /// The peers run something else than this disk belongs to, or different things.
+    ForeignCluster,
+    /// The cluster is being founded, and this pod is prepared for it.
+    FoundFollow,
+    /// All are prepared.
+    FoundAll,
+    /// `BOOTSTRAP_STATE=new`: those that answer are prepared.
+    FoundUnasked,
+    /// Too many of the disks that were heard of have changed.
+    DisksChanged,
+    /// All were heard to be blank, twice.
+    Prepare,
+    /// A peer has data or runs etcd, but there is no leader.
+    NoLeader,
+    /// Founding is forbidden, or not this pod's to do.
+    NotAFounder,
+    /// Somebody has not said that it is blank, or prepared.
+    RollCall,
+    /// This pod's own name is not published.
+    OwnNameUnpublished,
+    /// Somebody else answers under this pod's name.
+    TwinPod,
+    /// `BOOTSTRAP_HOLD`.
+    Hold,
 }
 
 impl fmt::Display for Rule {

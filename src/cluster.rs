@@ -1,0 +1,104 @@
+//! Which cluster the peers run, as far as it is proven: a linearizable member list of a cluster that is ours, given
+//! alike by a majority of its voters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::intent::Intent;
+use crate::names::{ClusterId, MemberId, PodName, Url};
+use crate::observation::{Disk, EtcdView, JournalFile, Member, MemberList, Observation, PeerView, Wal};
+
+/// What the answers say about the cluster.
+#[derive(Debug)]
+pub struct Cluster<'a> {
+    /// The newest linearizable list of our cluster, whether or not a majority confirms it.
+    pub newest: Option<&'a MemberList>,
+    /// The same list, where a majority of its voters gives it: what membership calls may rest on.
+    pub confirmed: Option<&'a MemberList>,
+    /// The pods that run etcd, and of which cluster.
+    pub running: BTreeMap<&'a PodName, ClusterId>,
+    /// The ID that a cluster must have to be ours, where the disk says so.
+    pub expected: Option<ClusterId>,
+}
+
+/// The cluster that this disk belongs to: the WAL's, else the journal's.
+pub fn expected_cluster(disk: &Disk) -> Option<ClusterId> {
+    match (&disk.wal, &disk.journal) {
+        (Wal::Present(facts), _) => Some(facts.cluster_id),
+        (_, JournalFile::Valid(journal)) => journal.stage.cluster_id().or(journal.cluster_id),
+        _ => None,
+    }
+}
+
+impl<'a> Cluster<'a> {
+    /// Draws it out of the answers.
+    pub fn of(intent: &Intent, seen: &'a Observation) -> Self {
+        let etcds: Vec<(&PodName, &Url, &EtcdView)> = seen
+            .peers
+            .iter()
+            .filter(|(pod, _)| **pod != intent.pod)
+            .filter_map(|(pod, answer)| match &answer.view {
+                PeerView::Etcd(etcd) => Some((pod, &answer.url, etcd)),
+                _ => None,
+            })
+            .collect();
+        let expected = expected_cluster(&seen.disk);
+        let newest = etcds
+            .iter()
+            .filter_map(|(_, url, etcd)| etcd.list.as_ref().ok().map(|list| (*url, list)))
+            .filter(|(url, list)| match expected {
+                Some(id) => list.cluster_id == id,
+                None => lists_host(intent, list, url),
+            })
+            .map(|(_, list)| list)
+            .max_by_key(|list| (list.term, list.index));
+        let confirmed = newest.filter(|list| majority_gives(intent, list, &etcds));
+        let running = etcds.iter().map(|(pod, _, etcd)| (*pod, etcd.cluster_id)).collect();
+        Self { newest, confirmed, running, expected }
+    }
+
+    /// The clusters that run at peers and cannot be ours: another ID than the disk's, or, where the disk has none,
+    /// more than one.
+    pub fn foreign(&self) -> BTreeSet<ClusterId> {
+        let ids: BTreeSet<ClusterId> = self.running.values().copied().collect();
+        match self.expected {
+            Some(id) => ids.into_iter().filter(|other| *other != id).collect(),
+            None if ids.len() > 1 => ids,
+            None => BTreeSet::new(),
+        }
+    }
+
+    /// Who runs which cluster, for an operator.
+    pub fn who_runs_which(&self) -> String {
+        let each: Vec<String> = self.running.iter().map(|(pod, id)| format!("{pod} runs {id}")).collect();
+        each.join(", ")
+    }
+}
+
+/// This pod's members in a list, by pod name: more than one is for an operator.
+pub fn own_members<'a>(intent: &Intent, members: &'a [Member]) -> Vec<&'a Member> {
+    members.iter().filter(|member| intent.is_mine(member)).collect()
+}
+
+/// The member of an ID.
+pub fn by_id(members: &[Member], id: MemberId) -> Option<&Member> {
+    members.iter().find(|member| member.id == id)
+}
+
+/// A disk that knows no cluster goes by the URL that was dialled: a list that does not contain it is somebody else's.
+fn lists_host(intent: &Intent, list: &MemberList, dialled: &Url) -> bool {
+    list.members.iter().any(|member| intent.is_listed_at(member, dialled))
+}
+
+fn majority_gives(intent: &Intent, list: &MemberList, etcds: &[(&PodName, &Url, &EtcdView)]) -> bool {
+    let ids = |members: &[Member]| members.iter().map(|member| (member.id, member.is_learner)).collect::<BTreeSet<_>>();
+    let wanted = ids(&list.members);
+    let voters: Vec<&Member> = list.members.iter().filter(|member| !member.is_learner).collect();
+    let agreeing = voters.iter().filter(|voter| {
+        etcds.iter().any(|(_, url, etcd)| {
+            intent.is_listed_at(voter, url)
+                && etcd.cluster_id == list.cluster_id
+                && etcd.members.as_deref().is_some_and(|members| ids(members) == wanted)
+        })
+    });
+    agreeing.count() * 2 > voters.len()
+}

@@ -1,0 +1,122 @@
+//! The rules for a disk that has a WAL.
+
+use std::time::Duration;
+
+use super::{FOREIGN_FOR, Table, refuse, start, take};
+use crate::cluster::by_id;
+use crate::intent::OnRemoved;
+use crate::names::ClusterId;
+use crate::observation::{Kind, ListFailure, MemberList, PeerView, WalFacts};
+use crate::plan::{Decision, InitialClusterState, Rule, Start, Step};
+
+/// How long the peers have to say that they have a leader.
+const GRACE: Duration = Duration::from_secs(1);
+/// The same after many starts that no leader has confirmed: a member that was removed needs a leader to learn it.
+const GRACE_MAX: Duration = Duration::from_secs(8);
+
+impl Table<'_> {
+    pub(super) fn with_data(&self, facts: &WalFacts) -> Decision {
+        if self.intent.force_new_cluster && self.journal().is_some_and(|journal| !journal.forced_new_cluster) {
+            let start_forced = Start { force_new_cluster: true, ..restart(facts) };
+            let why = "BOOTSTRAP_FORCE_NEW_CLUSTER names this pod: it becomes a cluster of one, once";
+            return start(Rule::ForceNewCluster, start_forced, why);
+        }
+        if let Some(list) = self.cluster.newest {
+            if let Some(member) = by_id(&list.members, facts.member_id) {
+                let listed = Start { learner: member.is_learner, confirmed: true, ..restart(facts) };
+                return start(Rule::DataListed, listed, format!("the leader lists this member {}", facts.member_id));
+            }
+            if let Some(list) = self.cluster.confirmed {
+                return self.removed(facts, list);
+            }
+        } else if let Some(foreign) = self.only_foreign(facts.cluster_id) {
+            return foreign;
+        }
+        if self.cluster.newest.is_none() && self.nobody_leads() {
+            let why = "it has data, and no peer has a leader: a cold restart waits for nobody";
+            return start(Rule::DataRestart, restart(facts), why);
+        }
+        let unconfirmed = self.journal().map_or(0, |journal| journal.unconfirmed_starts);
+        let grace = GRACE.saturating_mul(1 << unconfirmed.min(10)).min(GRACE_MAX);
+        if self.seen.since.start < grace {
+            return self
+                .wait(Rule::DataGrace, "it has data; the peers have a moment to say whether they have a leader");
+        }
+        start(Rule::DataRestart, restart(facts), "it has data, and no peer has told of a leader in time")
+    }
+
+    fn removed(&self, facts: &WalFacts, list: &MemberList) -> Decision {
+        let (id, cluster) = (facts.member_id, facts.cluster_id);
+        if list.term < facts.term || list.index < facts.index {
+            return refuse(
+                Rule::DataAheadOfCluster,
+                69,
+                format!(
+                    "the cluster {cluster} does not list this member {id}, and is younger than its data: \
+                     term {} index {} against {} and {} on this disk",
+                    list.term, list.index, facts.term, facts.index
+                ),
+                "this disk may hold the only copy of acknowledged writes: compare both before anything is deleted; \
+                 nothing was changed",
+            );
+        }
+        if self.intent.on_removed == OnRemoved::Fail {
+            return refuse(
+                Rule::DataRemoved,
+                69,
+                format!("the cluster {cluster} has removed this member {id}, and BOOTSTRAP_ON_REMOVED=fail"),
+                "set BOOTSTRAP_ON_REMOVED=rejoin to put its data aside and join as a new member",
+            );
+        }
+        let archive = Step::Archive { member_id: Some(id), cluster_id: Some(cluster), never_spoke: false };
+        let why = format!("the cluster {cluster} has removed this member {id}: its data is put aside");
+        take(Rule::DataRemoved, archive, why)
+    }
+
+    /// A leader of another cluster answers, and nobody states or runs the one on this disk.
+    fn only_foreign(&self, own: ClusterId) -> Option<Decision> {
+        let led = self.answers().any(
+            |(_, answer)| matches!(&answer.view, PeerView::Etcd(etcd) if etcd.cluster_id != own && etcd.list.is_ok()),
+        );
+        let ours = self.answers().any(|(_, answer)| match &answer.view {
+            PeerView::Etcd(etcd) => etcd.cluster_id == own,
+            PeerView::Waiting(said) => matches!(said.kind, Kind::Data { cluster_id, .. } if cluster_id == own),
+            PeerView::Silent(_) => false,
+        });
+        if !led || ours {
+            return None;
+        }
+        let why = format!("this disk belongs to the cluster {own}, but {}", self.cluster.who_runs_which());
+        if self.seen.since.foreign < FOREIGN_FOR {
+            return Some(self.wait(Rule::DataForeign, why));
+        }
+        Some(refuse(
+            Rule::DataForeign,
+            69,
+            why,
+            "find out where this volume comes from; its data was not touched, and it joins no other cluster",
+        ))
+    }
+
+    /// Everybody who may be a peer has answered, and none can have a leader.
+    fn nobody_leads(&self) -> bool {
+        self.others.iter().all(|pod| match self.view(pod) {
+            Some(PeerView::Waiting(_)) => true,
+            Some(PeerView::Etcd(etcd)) => etcd.list == Err(ListFailure::NoLeader),
+            Some(PeerView::Silent(_)) | None => false,
+        })
+    }
+}
+
+fn restart(facts: &WalFacts) -> Start {
+    Start {
+        state: InitialClusterState::Existing,
+        initial_cluster: None,
+        member_id: facts.member_id,
+        cluster_id: facts.cluster_id,
+        first: false,
+        learner: false,
+        confirmed: false,
+        force_new_cluster: false,
+    }
+}
