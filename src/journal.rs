@@ -76,6 +76,40 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// A new stage is entered; these IDs are never adopted from now on.
+    pub fn enter(&mut self, stage: Stage, exclude: &[MemberId]) {
+        if matches!(stage, Stage::Prepared { .. } | Stage::Joined { .. }) {
+            self.wal_seen = None;
+        }
+        if matches!(stage, Stage::Joined { .. }) {
+            self.leaving = None;
+        }
+        self.excluded.extend(exclude);
+        self.stage = stage;
+    }
+
+    /// What was begun to be archived is put aside.
+    pub fn archived(&mut self) {
+        let Some(archiving) = self.archiving.take() else { return };
+        self.wal_seen = None;
+        if archiving.never_spoke {
+            return;
+        }
+        self.was_member = true;
+        self.leaving = None;
+        self.cluster_id = archiving.cluster_id.or(self.stage.cluster_id()).or(self.cluster_id);
+        let own = match &self.stage {
+            Stage::Prepared { static_id, .. } => Some(*static_id),
+            Stage::Joined { member_id, .. } | Stage::Removing { member_id, .. } => Some(*member_id),
+            Stage::Fresh | Stage::Intent { .. } => None,
+        };
+        self.excluded.extend(archiving.member_id.into_iter().chain(own));
+        self.stage = Stage::Fresh;
+        self.unconfirmed_starts = 0;
+    }
+}
+
 /// How far a founding or a join has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "stage")]

@@ -1,0 +1,359 @@
+//! All views, side by side and bounded: each pod is asked by a task of its own, so that a slow one holds back nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::cluster::Cluster;
+use crate::decide::others_to_hear;
+use crate::dns_watch::DnsWatch;
+use crate::hearing::Hearing;
+use crate::intent::Intent;
+use crate::names::{MemberId, PodName, ProcessId, Url};
+use crate::observation::{
+    Answer, Disk, DnsFailure, Kind, Member, Observation, PeerView, PodsWanted, Resolution, Silence, Since,
+};
+use crate::peers::{PeerClient, Question, Resolve};
+
+/// How long one pod may take to answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How soon a pod is asked again while its answers change, and how late while they do not.
+const PAUSE_MIN: Duration = Duration::from_millis(25);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Keeps the observation up to date.
+pub struct Observer {
+    intent: Arc<Intent>,
+    process_id: ProcessId,
+    shared: Arc<Shared>,
+    askers: BTreeMap<PodName, Asker>,
+    disk: Disk,
+    pods_wanted: Option<PodsWanted>,
+    hearing: Hearing,
+    /// Answers to questions before this number are from before the last step.
+    floor: u64,
+    start: Instant,
+    step: Instant,
+    foreign: Option<Instant>,
+    learner_without_record: BTreeMap<MemberId, Instant>,
+}
+
+/// What the tasks share.
+struct Shared {
+    dns: Arc<DnsWatch>,
+    client: Arc<PeerClient>,
+    answers: Mutex<BTreeMap<PodName, Answer>>,
+    clock: AtomicU64,
+    changed: Notify,
+}
+
+/// The task that asks one pod.
+struct Asker {
+    url: Url,
+    kick: Arc<Notify>,
+    task: JoinHandle<()>,
+    resolution: Option<Resolution>,
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Observer {
+    /// Starts to ask. `start` is when the process did.
+    pub fn new(
+        intent: Arc<Intent>,
+        process_id: ProcessId,
+        dns: Arc<DnsWatch>,
+        client: Arc<PeerClient>,
+        disk: Disk,
+        start: Instant,
+    ) -> Self {
+        let shared = Shared {
+            dns,
+            client,
+            answers: Mutex::default(),
+            clock: AtomicU64::new(1),
+            changed: Notify::new(),
+        };
+        let mut observer = Self {
+            intent,
+            process_id,
+            shared: Arc::new(shared),
+            askers: BTreeMap::new(),
+            disk,
+            pods_wanted: None,
+            hearing: Hearing::default(),
+            floor: 0,
+            start,
+            step: start,
+            foreign: None,
+            learner_without_record: BTreeMap::new(),
+        };
+        observer.ask_everybody();
+        observer
+    }
+
+    /// What is known now.
+    pub fn observe(&mut self) -> Observation {
+        self.ask_everybody();
+        let floor = self.floor;
+        let fresh = |(pod, answer): (&PodName, &Answer)| (answer.asked >= floor).then(|| (pod.clone(), answer.clone()));
+        let peers: BTreeMap<PodName, Answer> =
+            self.shared.answers().iter().filter(|(pod, _)| self.askers.contains_key(pod)).filter_map(fresh).collect();
+        let mut seen = Observation {
+            process_id: self.process_id.clone(),
+            disk: self.disk.clone(),
+            dns: self.shared.dns.view(),
+            peers,
+            hearing: Hearing::default(),
+            pods_wanted: self.pods_wanted.clone(),
+            since: Since { start: self.start.elapsed(), step: self.step.elapsed(), ..Since::default() },
+        };
+        self.hear(&mut seen);
+        self.note_durations(&mut seen);
+        seen
+    }
+
+    /// Waits until something is different, or for this long.
+    pub async fn changed(&self, at_most: Duration) {
+        let either = async {
+            tokio::select! {
+                () = self.shared.changed.notified() => {}
+                () = self.shared.dns.changed() => {}
+            }
+        };
+        let _ = timeout(at_most, either).await;
+    }
+
+    /// A step was taken: the disk is as given, and whatever was answered before counts no more.
+    pub fn after_step(&mut self, disk: Disk) {
+        self.disk = disk;
+        self.step = Instant::now();
+        self.floor = self.shared.tick();
+        self.hearing = Hearing::default();
+        self.kick_all();
+    }
+
+    /// What the Kubernetes API told.
+    pub fn set_pods_wanted(&mut self, wanted: Option<PodsWanted>) {
+        self.pods_wanted = wanted;
+    }
+
+    /// A pod dialled this one: it is asked at once, if there is something new.
+    pub fn dialled_by(&self, pod: &PodName) {
+        if let Some(asker) = self.askers.get(pod) {
+            asker.kick.notify_one();
+        }
+    }
+
+    /// The last answer of a pod, if it waits.
+    pub fn statement_digest(&self, pod: &PodName) -> Option<String> {
+        match &self.shared.answers().get(pod)?.view {
+            PeerView::Waiting(said) => Some(crate::rollcall::digest(said)),
+            _ => None,
+        }
+    }
+
+    /// Asks everybody now.
+    pub fn kick_all(&self) {
+        self.askers.values().for_each(|asker| asker.kick.notify_one());
+    }
+
+    fn hear(&mut self, seen: &mut Observation) {
+        let others = others_to_hear(&self.intent, seen);
+        let now = self.shared.clock.load(Ordering::SeqCst);
+        let heard = self.hearing.after(&others, &self.intent.plan, &seen.peers, now);
+        // The second round begins now.
+        if heard != self.hearing && heard.heard_twice().is_none() {
+            self.kick_all();
+        }
+        self.hearing = heard.clone();
+        seen.hearing = heard;
+    }
+
+    fn note_durations(&mut self, seen: &mut Observation) {
+        let cluster = Cluster::of(&self.intent, seen);
+        let foreign = !cluster.foreign().is_empty();
+        let learners: Vec<Member> =
+            cluster.newest.map(|list| list.members.iter().filter(|member| member.is_learner).cloned().collect()).unwrap_or_default();
+        self.foreign = foreign.then(|| self.foreign.unwrap_or_else(Instant::now));
+        seen.since.foreign = self.foreign.map(|since| since.elapsed()).unwrap_or_default();
+        if cluster.newest.is_none() {
+            return;
+        }
+        let gone = |member: &Member| match hosts_of(member).first().and_then(|host| seen.dns.hosts.get(host)) {
+            Some(Resolution::Failed(failure)) => failure.is_absent(),
+            _ => false,
+        };
+        let gone: BTreeSet<MemberId> = learners.iter().filter(|member| gone(member)).map(|member| member.id).collect();
+        self.learner_without_record.retain(|id, _| gone.contains(id));
+        for id in gone {
+            self.learner_without_record.entry(id).or_insert_with(Instant::now);
+        }
+        seen.since.learner_without_record =
+            self.learner_without_record.iter().map(|(id, since)| (*id, since.elapsed())).collect();
+    }
+
+    /// One task for each pod that may know something: the span, this pod itself, and whoever is listed.
+    fn ask_everybody(&mut self) {
+        let wanted = self.urls();
+        let hosts = wanted.values().map(|url| url.host.clone()).filter(|host| host.parse::<IpAddr>().is_err()).collect();
+        self.shared.dns.want(hosts);
+        self.askers.retain(|pod, asker| wanted.get(pod) == Some(&asker.url));
+        let view = self.shared.dns.view();
+        for (pod, url) in wanted {
+            let resolution = view.hosts.get(&url.host).cloned();
+            let asker = self.askers.entry(pod.clone()).or_insert_with(|| {
+                let kick = Arc::new(Notify::new());
+                let task = tokio::spawn(ask_forever(pod, url.clone(), self.shared.clone(), kick.clone()));
+                Asker { url, kick, task, resolution: resolution.clone() }
+            });
+            if asker.resolution != resolution {
+                asker.resolution = resolution;
+                asker.kick.notify_one();
+            }
+        }
+    }
+
+    fn urls(&self) -> BTreeMap<PodName, Url> {
+        let dns = self.shared.dns.view();
+        let span = crate::span::span(&self.intent, &dns, self.pods_wanted.as_ref());
+        let mut urls: BTreeMap<PodName, Url> = span.into_iter().map(|pod| (pod.clone(), self.intent.peer_url(&pod))).collect();
+        for answer in self.shared.answers().values().filter(|answer| answer.asked >= self.floor) {
+            let PeerView::Etcd(etcd) = &answer.view else { continue };
+            let Ok(list) = &etcd.list else { continue };
+            for member in &list.members {
+                let listed = member.peer_urls.iter().filter_map(|url| url.parse::<Url>().ok()).next();
+                if let Some(url) = listed {
+                    urls.insert(member.pod(), url);
+                }
+            }
+        }
+        urls
+    }
+}
+
+impl Shared {
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<PodName, Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Notes an answer; true where it says something new.
+    fn publish(&self, pod: &PodName, answer: Answer) -> bool {
+        let mut answers = self.answers();
+        let news = answers.get(pod).is_none_or(|last| is_news(&last.view, &answer.view));
+        answers.insert(pod.clone(), answer);
+        drop(answers);
+        self.changed.notify_one();
+        news
+    }
+
+    fn knows_etcd_at(&self, pod: &PodName) -> bool {
+        matches!(self.answers().get(pod).map(|answer| &answer.view), Some(PeerView::Etcd(_)))
+    }
+}
+
+/// A leader's index grows all the time; that is no news.
+fn is_news(last: &PeerView, new: &PeerView) -> bool {
+    match (last, new) {
+        (PeerView::Etcd(last), PeerView::Etcd(new)) => {
+            let list = |view: &crate::observation::EtcdView| {
+                view.list.as_ref().map(|list| (list.leader, list.members.clone())).map_err(Clone::clone)
+            };
+            last.cluster_id != new.cluster_id || last.members != new.members || list(last) != list(new)
+        }
+        _ => last != new,
+    }
+}
+
+async fn ask_forever(pod: PodName, url: Url, shared: Arc<Shared>, kick: Arc<Notify>) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let asked = shared.tick();
+        let view = ask_once(&pod, &url, &shared, asked).await;
+        let answer = Answer { asked, answered: shared.tick(), url: url.clone(), view };
+        let transient = matches!(&answer.view, PeerView::Silent(Silence::Refused(_)));
+        pause = if shared.publish(&pod, answer) { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+        // Who refuses is starting, or about to: its etcd listens within a fraction of a second.
+        let pause = if transient { pause.min(PAUSE_MAX / 5) } else { pause };
+        let jittered = pause.mul_f64(rand::random_range(0.75..1.25));
+        let _ = timeout(jittered, kick.notified()).await;
+    }
+}
+
+async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64) -> PeerView {
+    let addresses = match shared.known_addresses(&url.host) {
+        Some(Ok(addresses)) => addresses,
+        Some(Err(failure)) => return PeerView::Silent(Silence::NoAddress(failure)),
+        None => return PeerView::Silent(Silence::NoAddress(DnsFailure::Other("not asked yet".into()))),
+    };
+    let question = Question {
+        pod: pod.clone(),
+        url: url.clone(),
+        addresses,
+        own_name_resolves: shared.dns.view().own == crate::observation::OwnName::Ours,
+        deadline: Instant::now() + ANSWER_TIMEOUT,
+    };
+    let hosts = Hosts(shared);
+    let report = |view: &PeerView| {
+        // The list of a known etcd is not taken back while it is asked again.
+        if !shared.knows_etcd_at(pod) {
+            let answered = shared.tick();
+            shared.publish(pod, Answer { asked, answered, url: url.clone(), view: view.clone() });
+        }
+    };
+    let view = shared.client.ask(&question, &hosts, report).await;
+    if matches!(&view, PeerView::Silent(_)) {
+        shared.dns.ask_at_once(Some(&url.host));
+    }
+    view
+}
+
+impl Shared {
+    fn known_addresses(&self, host: &str) -> Option<Result<Vec<IpAddr>, DnsFailure>> {
+        if let Ok(address) = host.parse() {
+            return Some(Ok(vec![address]));
+        }
+        match self.dns.view().hosts.get(host)? {
+            Resolution::Addresses(addresses) => Some(Ok(addresses.clone())),
+            Resolution::Failed(failure) => Some(Err(failure.clone())),
+        }
+    }
+}
+
+/// Hosts that are no pod's peer host: a member's client URL elsewhere.
+struct Hosts<'a>(&'a Shared);
+
+impl Resolve for Hosts<'_> {
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsFailure> {
+        if let Some(known) = self.0.known_addresses(host) {
+            return known;
+        }
+        match self.0.dns.resolve_fresh(host).await {
+            Resolution::Addresses(addresses) => Ok(addresses),
+            Resolution::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+fn hosts_of(member: &Member) -> Vec<String> {
+    member.peer_urls.iter().filter_map(|url| url.parse::<Url>().ok()).map(|url| url.host).collect()
+}
+
+/// Whether a peer's statement is one that a founding may count.
+pub fn is_prepared(view: &PeerView) -> bool {
+    matches!(view, PeerView::Waiting(said) if matches!(said.kind, Kind::Prepared(_)))
+}
