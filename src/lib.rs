@@ -13,6 +13,9 @@ pub mod hearing;
 pub mod identity;
 pub mod plan;
 
+// What is served while the pod waits, and the duties of PID 1.
+pub mod exit;
+
 // The shell.
 pub mod flags;
 pub mod settings;
