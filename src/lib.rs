@@ -15,6 +15,7 @@ pub mod plan;
 
 // What is served while the pod waits, and the duties of PID 1.
 pub mod exit;
+pub mod http_server;
 
 // The shell.
 pub mod flags;
