@@ -14,8 +14,10 @@ pub mod identity;
 pub mod plan;
 
 // What is served while the pod waits, and the duties of PID 1.
+pub mod exec;
 pub mod exit;
 pub mod http_server;
+pub mod signals;
 
 // The shell.
 pub mod flags;
