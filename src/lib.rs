@@ -17,7 +17,12 @@ pub mod plan;
 pub mod exec;
 pub mod exit;
 pub mod http_server;
+pub mod metrics;
+pub mod probes;
+pub mod rollcall;
 pub mod signals;
+pub mod status;
+pub mod telemetry;
 
 // The shell.
 pub mod flags;
