@@ -17,6 +17,17 @@ pub mod plan;
 pub mod span;
 pub mod standing;
 
+// What is served while the pod waits, and the duties of PID 1.
+pub mod exec;
+pub mod exit;
+pub mod http_server;
+pub mod metrics;
+pub mod probes;
+pub mod rollcall;
+pub mod signals;
+pub mod status;
+pub mod telemetry;
+
 // The shell.
 pub mod flags;
 pub mod settings;
