@@ -13,6 +13,12 @@ pub mod hearing;
 pub mod identity;
 pub mod plan;
 
+// One foreign system each.
+pub mod connect;
+pub mod etcd;
+pub mod membership;
+pub mod peers;
+
 // The shell.
 pub mod flags;
 pub mod settings;
