@@ -22,15 +22,6 @@ pub(crate) struct Binary {
     pub(crate) etcd: PathBuf,
 }
 
-impl Binary {
-    /// `(major, minor)`; the PATH's counts as 3.5.
-    pub(crate) fn minor(&self) -> (u32, u32) {
-        let mut parts = self.version.split('.').map(|part| part.parse().unwrap_or(0));
-        let pair = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        if pair == (0, 0) { (3, 5) } else { pair }
-    }
-}
-
 /// All etcds that the tests run on; says so where there is none.
 pub(crate) fn binaries() -> Vec<Binary> {
     let mut found = Vec::new();
