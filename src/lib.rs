@@ -28,6 +28,12 @@ pub mod signals;
 pub mod status;
 pub mod telemetry;
 
+// One foreign system each.
+pub mod connect;
+pub mod etcd;
+pub mod membership;
+pub mod peers;
+
 // The shell.
 pub mod flags;
 pub mod settings;

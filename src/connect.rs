@@ -1,0 +1,316 @@
+//! Dials a peer: TCP, and TLS where the URL says https. Names are never resolved here: the caller has asked DNS.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::names::{Scheme, Url};
+use crate::observation::Silence;
+
+/// How long one address is waited for before the next one is tried beside it.
+const STAGGER: Duration = Duration::from_millis(100);
+
+/// What is used where a URL says https. A URL that says http is always dialled without TLS.
+#[derive(Clone, Debug, Default)]
+pub enum Security {
+    /// There are no TLS settings: https cannot be dialled.
+    #[default]
+    Plain,
+    /// Trust, this pod's certificate, and the protocol that is asked for.
+    Tls(Arc<ClientConfig>),
+}
+
+impl Security {
+    /// For etcd's peer port, which offers HTTP/2 and then breaks on it.
+    pub fn peer_port(config: ClientConfig) -> Self {
+        Self::with_protocol(config, b"http/1.1")
+    }
+
+    /// For etcd's client port.
+    pub fn client_port(config: ClientConfig) -> Self {
+        Self::with_protocol(config, b"h2")
+    }
+
+    fn with_protocol(mut config: ClientConfig, protocol: &[u8]) -> Self {
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Self::Tls(Arc::new(config))
+    }
+}
+
+/// Why an address could not be dialled. In each case no request was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// Nobody listens.
+    #[error("connection refused at {address}")]
+    Refused {
+        /// Address and port.
+        address: String,
+    },
+    /// Nothing came back in time.
+    #[error("no answer from {address} in time")]
+    TimedOut {
+        /// Address and port.
+        address: String,
+    },
+    /// The network said no, or there was no address.
+    #[error("{address}: {reason}")]
+    Unreachable {
+        /// Address and port.
+        address: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The TLS handshake failed, on either side.
+    #[error("TLS with {address}: {reason}")]
+    Tls {
+        /// Address and port.
+        address: String,
+        /// What the library or the peer says.
+        reason: String,
+    },
+}
+
+impl DialError {
+    /// Sorts what says most of a pod first, where several of its addresses failed.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Tls { .. } => 0,
+            Self::Refused { .. } => 1,
+            Self::Unreachable { .. } => 2,
+            Self::TimedOut { .. } => 3,
+        }
+    }
+}
+
+impl From<DialError> for Silence {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Refused { address } => Self::Refused(address),
+            DialError::TimedOut { address } => Self::TimedOut(address),
+            DialError::Unreachable { .. } => Self::Unreachable(error.to_string()),
+            DialError::Tls { address, reason } => Self::Tls { address, reason },
+        }
+    }
+}
+
+/// A connection, and the address that answered.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: Stream,
+    /// Where it goes.
+    pub address: IpAddr,
+    /// Tells later whether TLS came where none was expected.
+    pub hint: TlsHint,
+}
+
+/// Dials all addresses, one a little after the other; the first connection (TLS included) wins.
+///
+/// # Errors
+/// Of several failures the one that says most: TLS, refused, unreachable, timed out.
+pub async fn dial(
+    url: &Url,
+    addresses: &[IpAddr],
+    security: &Security,
+    deadline: Instant,
+) -> Result<Dialled, DialError> {
+    let attempt = |address| dial_one(url, address, security, deadline);
+    race(addresses, attempt).await.map_err(|mut failures| {
+        failures.sort_by_key(DialError::rank);
+        failures.into_iter().next().unwrap_or_else(|| DialError::Unreachable {
+            address: url.authority(),
+            reason: "no address is known".to_owned(),
+        })
+    })
+}
+
+/// Dials one address.
+///
+/// # Errors
+/// Why it could not be dialled.
+pub async fn dial_one(
+    url: &Url,
+    address: IpAddr,
+    security: &Security,
+    deadline: Instant,
+) -> Result<Dialled, DialError> {
+    let socket = SocketAddr::new(address, url.port);
+    let work = async {
+        let tcp = TcpStream::connect(socket).await.map_err(|error| tcp_error(socket, &error))?;
+        // Small questions and answers: Nagle's algorithm would only delay them.
+        let _ = tcp.set_nodelay(true);
+        let hint = TlsHint::default();
+        let stream = match url.scheme {
+            Scheme::Http => Stream::Plain { tcp, hint: hint.clone() },
+            Scheme::Https => Stream::Tls(Box::new(handshake(url, tcp, security, socket).await?)),
+        };
+        Ok(Dialled { stream, address, hint })
+    };
+    let timed_out = || DialError::TimedOut { address: socket.to_string() };
+    timeout_at(deadline, work).await.map_err(|_| timed_out())?
+}
+
+fn tcp_error(socket: SocketAddr, error: &io::Error) -> DialError {
+    let address = socket.to_string();
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => DialError::Refused { address },
+        io::ErrorKind::TimedOut => DialError::TimedOut { address },
+        _ => DialError::Unreachable { address, reason: error.to_string() },
+    }
+}
+
+async fn handshake(
+    url: &Url,
+    tcp: TcpStream,
+    security: &Security,
+    socket: SocketAddr,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let fail = |reason: String| DialError::Tls { address: socket.to_string(), reason };
+    let Security::Tls(config) = security else {
+        return Err(fail(format!("{url} wants TLS, and there are no TLS settings for it")));
+    };
+    let host = url.host.trim_end_matches('.').to_owned();
+    let name = ServerName::try_from(host).map_err(|error| fail(format!("`{}`: {error}", url.host)))?;
+    let connected = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
+    connected.map_err(|error| fail(tls_reason(&error).unwrap_or_else(|| closed_reason(&error))))
+}
+
+/// What a connection that ends within the handshake shows.
+fn closed_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "the connection was closed during the handshake (a plain http port does that, and so does one that \
+             rejects this pod's certificate)"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What rustls says, where it is the cause of an error.
+pub fn tls_reason(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        // An io::Error hides what it wraps from `source`.
+        let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match found.or_else(|| current.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                return Some("what answers there is not TLS (plain http?)".into());
+            }
+            Some(tls) => return Some(tls.to_string()),
+            None => cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| current.source()),
+        }
+    }
+    None
+}
+
+/// The sentence for the case that [`TlsHint`] tells of.
+pub const TLS_UNEXPECTED: &str = "it answers with TLS, and the URL says http";
+
+/// Whether a port that was dialled without TLS answered with it.
+#[derive(Clone, Debug, Default)]
+pub struct TlsHint(Arc<AtomicBool>);
+
+impl TlsHint {
+    /// The first bytes were those of a TLS alert.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection with or without TLS.
+#[derive(Debug)]
+pub enum Stream {
+    /// Without.
+    Plain {
+        /// The connection.
+        tcp: TcpStream,
+        /// Set where TLS came all the same.
+        hint: TlsHint,
+    },
+    /// With.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain { tcp, hint } => {
+                let start = buf.filled().len();
+                let polled = Pin::new(tcp).poll_read(cx, buf);
+                // Record type 21 (alert), version 3.x. No HTTP answer starts so.
+                if buf.filled().get(start..).is_some_and(|new| new.starts_with(&[0x15, 0x03])) {
+                    hint.0.store(true, Ordering::Relaxed);
+                }
+                polled
+            }
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain { tcp, .. } => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain { tcp, .. } => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain { tcp, .. } => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Runs one attempt per address, each a little after the last one or at once when that has failed.
+///
+/// # Errors
+/// All failures, where no attempt succeeded; none where there was no address.
+pub async fn race<T, E, F>(addresses: &[IpAddr], attempt: impl Fn(IpAddr) -> F) -> Result<T, Vec<E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut untried = addresses.iter().copied();
+    let mut running = FuturesUnordered::new();
+    let mut failures = Vec::new();
+    loop {
+        if let Some(address) = untried.next() {
+            running.push(attempt(address));
+        }
+        tokio::select! {
+            ended = running.next() => match ended {
+                Some(Ok(success)) => return Ok(success),
+                Some(Err(failure)) => failures.push(failure),
+                None => return Err(failures),
+            },
+            () = sleep(STAGGER), if untried.len() > 0 => {}
+        }
+    }
+}
