@@ -13,6 +13,14 @@ pub mod hearing;
 pub mod identity;
 pub mod plan;
 
+// One foreign system each.
+pub mod archive;
+pub mod data_dir;
+pub mod disk_error;
+pub mod failpoint;
+pub mod journal_file;
+pub mod wal;
+
 // The shell.
 pub mod flags;
 pub mod settings;
