@@ -34,6 +34,14 @@ pub mod etcd;
 pub mod membership;
 pub mod peers;
 
+// One foreign system each.
+pub mod archive;
+pub mod data_dir;
+pub mod disk_error;
+pub mod failpoint;
+pub mod journal_file;
+pub mod wal;
+
 // The shell.
 pub mod flags;
 pub mod settings;
