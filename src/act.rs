@@ -60,8 +60,7 @@ impl Actor<'_> {
                 self.write(&journal)?;
             }
             Step::Archive { member_id, cluster_id, never_spoke } => {
-                let begun = archive::begin(self.paths, &seen.disk, *member_id, *cluster_id, *never_spoke)?;
-                journal.archiving = Some(begun.clone());
+                journal.archive_begun(archive::begin(self.paths, *member_id, *cluster_id, *never_spoke)?);
                 self.write(&journal)?;
                 self.finish_archive(journal)?;
             }
@@ -82,7 +81,7 @@ impl Actor<'_> {
     }
 
     fn write(&self, journal: &Journal) -> Result<(), Fatal> {
-        Ok(journal_file::write(self.paths, journal)?)
+        Ok(journal_file::write(&self.paths.journal_dir, journal)?)
     }
 
     fn finish_archive(&self, mut journal: Journal) -> Result<(), Fatal> {

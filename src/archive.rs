@@ -4,8 +4,8 @@
 //! A generation is a directory `archive-CLUSTER-MEMBER-N` beside the journal, and one of the same name on the data
 //! volume where that is another one. To bring it back: stop the pod and rename its contents to where they were.
 //!
-//! The order, of which the caller does the journal's part: `begin`; `note_begun` and write the journal; `finish`;
-//! `note_done` and write the journal; `prune`. A boot that finds `archiving` in the journal goes on at `finish`.
+//! The order, of which the caller does the journal's part: `begin`; write the journal; `finish`; write the
+//! journal; `prune`. A boot that finds `archiving` in the journal goes on at `finish`.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -49,22 +49,6 @@ pub fn begin(
     }
     refuse_mounts_below(&moves)?;
     Ok(Archiving { member_id, cluster_id, moves, never_spoke })
-}
-
-/// Puts an archive into the journal, before anything is renamed.
-pub fn note_begun(journal: &mut Journal, archiving: Archiving) {
-    if archiving.never_spoke {
-        journal.wal_seen = None;
-    }
-    journal.archiving = Some(archiving);
-}
-
-/// Takes a finished archive out of the journal.
-pub fn note_done(journal: &mut Journal) {
-    let Some(archiving) = journal.archiving.take() else { return };
-    journal.was_member |= !archiving.never_spoke;
-    // The other half was moved away, or lost: the volumes are paired anew before the next first exec.
-    journal.pairing_id = None;
 }
 
 /// Does what is left to do of an archive. On return every rename has reached the disk.

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::disk_error::DiskError;
+
 /// Where the kubelet looks for the sentence that `kubectl describe pod` shows.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -104,6 +106,13 @@ pub struct Fatal {
     pub message: String,
     /// What the operator can do about it; empty where there is nothing to say.
     pub hint: String,
+}
+
+impl From<DiskError> for Fatal {
+    fn from(error: DiskError) -> Self {
+        let cause = error.source.as_ref().map(|source| format!(": {source}")).unwrap_or_default();
+        Self::new(Exit::of_code(error.exit_code), format!("{}{cause}", error.message)).hint(error.hint)
+    }
 }
 
 impl Fatal {

@@ -89,10 +89,20 @@ impl Journal {
         self.stage = stage;
     }
 
+    /// An archive begins: that its WAL never spoke is known before anything is renamed.
+    pub fn archive_begun(&mut self, archiving: Archiving) {
+        if archiving.never_spoke {
+            self.wal_seen = None;
+        }
+        self.archiving = Some(archiving);
+    }
+
     /// What was begun to be archived is put aside.
     pub fn archived(&mut self) {
         let Some(archiving) = self.archiving.take() else { return };
         self.wal_seen = None;
+        // The other half went with it, or is lost: two volumes are paired anew before the next first start.
+        self.pairing_id = None;
         if archiving.never_spoke {
             return;
         }

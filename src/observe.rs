@@ -17,7 +17,7 @@ use crate::hearing::Hearing;
 use crate::intent::Intent;
 use crate::names::{MemberId, PodName, ProcessId, Url};
 use crate::observation::{
-    Answer, Disk, DnsFailure, Kind, Member, Observation, PeerView, PodsWanted, Resolution, Silence, Since,
+    Answer, Disk, DnsFailure, Member, Observation, PeerView, PodsWanted, Resolution, Silence, Since,
 };
 use crate::peers::{PeerClient, Question, Resolve};
 
@@ -49,6 +49,8 @@ struct Shared {
     dns: Arc<DnsWatch>,
     client: Arc<PeerClient>,
     answers: Mutex<BTreeMap<PodName, Answer>>,
+    /// The digest of what this pod says itself.
+    says: Mutex<Option<String>>,
     clock: AtomicU64,
     changed: Notify,
 }
@@ -81,6 +83,7 @@ impl Observer {
             dns,
             client,
             answers: Mutex::default(),
+            says: Mutex::default(),
             clock: AtomicU64::new(1),
             changed: Notify::new(),
         };
@@ -146,6 +149,12 @@ impl Observer {
     /// What the Kubernetes API told.
     pub fn set_pods_wanted(&mut self, wanted: Option<PodsWanted>) {
         self.pods_wanted = wanted;
+    }
+
+    /// This pod says something new: the peers are told so, and asked.
+    pub fn says(&self, digest: Option<String>) {
+        *self.shared.says.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+        self.kick_all();
     }
 
     /// A pod dialled this one: it is asked at once, if there is something new.
@@ -304,6 +313,7 @@ async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64) -> Peer
         pod: pod.clone(),
         url: url.clone(),
         addresses,
+        says: shared.says.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         own_name_resolves: shared.dns.view().own == crate::observation::OwnName::Ours,
         deadline: Instant::now() + ANSWER_TIMEOUT,
     };
@@ -351,9 +361,4 @@ impl Resolve for Hosts<'_> {
 
 fn hosts_of(member: &Member) -> Vec<String> {
     member.peer_urls.iter().filter_map(|url| url.parse::<Url>().ok()).map(|url| url.host).collect()
-}
-
-/// Whether a peer's statement is one that a founding may count.
-pub fn is_prepared(view: &PeerView) -> bool {
-    matches!(view, PeerView::Waiting(said) if matches!(said.kind, Kind::Prepared(_)))
 }

@@ -16,7 +16,6 @@ mod peer_port;
 #[cfg(test)]
 mod tests;
 
-pub use peer_port::{NAMESPACE_HEADER, POD_HEADER, RESOLVED_HEADER, SERVICE_HEADER, STATEMENT_PATH};
 
 /// Who asks; it says so, and an answer from another service or namespace counts as silence.
 #[derive(Clone, Debug)]
@@ -40,6 +39,8 @@ pub struct Question {
     pub addresses: Vec<IpAddr>,
     /// Whether the asker's own name resolves, which it tells.
     pub own_name_resolves: bool,
+    /// The digest of the asker's own statement.
+    pub says: Option<String>,
     /// When an answer comes too late.
     pub deadline: Instant,
 }

@@ -22,8 +22,18 @@ pub const SERVICE_HEADER: &str = "x-etcd-bootstrap-service";
 /// On a request: `true` where the pod that asks has its own name in DNS, so that it can be dialled back.
 pub const RESOLVED_HEADER: &str = "x-etcd-bootstrap-resolved";
 
+/// On a request: the digest of the asking pod's own statement, so that this pod knows whether it has heard it yet.
+pub const SAYS_HEADER: &str = "x-etcd-bootstrap-says";
+
+/// A short name of a statement: the same statement has the same one.
+pub fn digest(statement: &Statement) -> String {
+    let json = serde_json::to_vec(statement).unwrap_or_default();
+    format!("{:08x}", crc32c::crc32c(&json))
+}
+
 /// A pod's name is a DNS label, or an address where the peers are given as such.
 const POD_NAME_BYTES_MAX: usize = 63;
+const DIGEST_BYTES_MAX: usize = 8;
 
 /// Somebody has dialled the peer port: DNS is worth asking now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +42,10 @@ pub struct Dialled {
     pub pod: Option<PodName>,
     /// It says that its own name is in DNS; false where it does not say.
     pub resolved: bool,
+    /// The digest of what it says itself.
+    pub says: Option<String>,
+    /// The digest of what it was told.
+    pub told: Option<String>,
     /// Where it dials from.
     pub address: IpAddr,
 }
@@ -86,7 +100,9 @@ fn dialled(request: &Request, own: Option<&Statement>) -> Dialled {
     });
     let pod = request.header(POD_HEADER).filter(|name| is_ours && is_pod_name(name)).map(PodName::new);
     let resolved = pod.is_some() && request.header(RESOLVED_HEADER) == Some("true");
-    Dialled { pod, resolved, address: request.from }
+    let says = request.header(SAYS_HEADER).filter(|says| says.len() <= DIGEST_BYTES_MAX).map(str::to_owned);
+    let told = own.filter(|_| request.path() == STATEMENT_PATH).map(digest);
+    Dialled { pod, resolved, says, told, address: request.from }
 }
 
 /// It ends up in DNS queries and in logs.
@@ -162,7 +178,7 @@ mod tests {
         let (status, version, body) = get(&server, "/members").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "an etcd would say 200, and 404 to what it does not know");
         assert!(version.is_some() && String::from_utf8(body).unwrap().starts_with("etcd-bootstrap "));
-        let anonymous = Dialled { pod: None, resolved: false, address: [127, 0, 0, 1].into() };
+        let anonymous = Dialled { pod: None, resolved: false, says: None, told: None, address: [127, 0, 0, 1].into() };
         assert_eq!(dials.recv().await, Some(anonymous));
         server.close().await;
     }
@@ -173,8 +189,8 @@ mod tests {
         let who = [(POD_HEADER, "e-1"), (NAMESPACE_HEADER, "ns"), (SERVICE_HEADER, "e"), (RESOLVED_HEADER, "true")];
         roll_call.answer(&request(Method::GET, STATEMENT_PATH, &who));
         let address = IpAddr::from([10, 0, 0, 7]);
-        assert_eq!(dials.try_recv().unwrap(), Dialled { pod: Some("e-1".into()), resolved: true, address });
-        let anonymous = Dialled { pod: None, resolved: false, address };
+        assert_eq!(dials.try_recv().unwrap(), Dialled { pod: Some("e-1".into()), resolved: true, says: None, told: None, address });
+        let anonymous = Dialled { pod: None, resolved: false, says: None, told: None, address };
         let foreign = [(POD_HEADER, "e-1"), (NAMESPACE_HEADER, "other"), (RESOLVED_HEADER, "true")];
         let broken = [(POD_HEADER, "e-1\u{20}{}"), (RESOLVED_HEADER, "true")];
         let long = "x".repeat(64);

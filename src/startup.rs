@@ -1,6 +1,6 @@
 //! The entrypoint's life: observe, decide, publish, and wait or act, until etcd can be started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::decide::decide;
 use crate::dns_watch::DnsWatch;
 use crate::etcd::Access;
 use crate::exit::{Exit, Fatal};
+use crate::http_server::{BindError, Security, Server};
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::journal_file;
@@ -21,7 +22,8 @@ use crate::observation::{Disk, JournalFile, Observation, OwnName, PeerView, Stat
 use crate::observe::Observer;
 use crate::peers::{Asker, PeerClient};
 use crate::plan::{Action, Decision, Rule, Start, Step};
-use crate::probes::Probes;
+use crate::metrics::Counters;
+use crate::probes::{self, Probes};
 use crate::rollcall::{self, Dialled, RollCall};
 use crate::settings::Settings;
 use crate::standing;
@@ -44,6 +46,8 @@ pub struct Ready {
     pub start: Start,
     /// What was decided, for the log.
     pub decision: Decision,
+    /// The journal as it is.
+    pub journal_on_disk: Journal,
     /// The journal as it has to be when etcd starts.
     pub journal: Journal,
 }
@@ -67,13 +71,15 @@ pub struct Startup {
     told: BTreeMap<PodName, String>,
     log: WaitingLog,
     retry: Option<Retry>,
+    counters: Arc<Counters>,
+    warned: BTreeSet<String>,
 }
 
 /// The two servers; each is bound as soon as its port is free.
 #[derive(Default)]
 struct Servers {
-    roll_call: Option<RollCall>,
-    probes: Option<Probes>,
+    roll_call: Option<Server>,
+    probes: Option<Server>,
 }
 
 /// A membership call failed: when it may be tried again.
@@ -90,8 +96,8 @@ impl Startup {
     /// Where the disk cannot be used, or a setting cannot be.
     pub fn begin(settings: Arc<Settings>, start: Instant, dns: Arc<DnsWatch>) -> Result<Self, Fatal> {
         let intent = Arc::new(settings.intent.clone());
-        let paths = Paths::new(&settings.data_dir, settings.wal_dir.as_deref());
-        let mut disk = data_dir::read(&paths)?;
+        let paths = Paths::locate(&settings.data_dir, settings.wal_dir.as_deref())?;
+        let mut disk = data_dir::observe(&paths)?;
         give_journal(&intent, &paths, &mut disk)?;
         let process_id = ProcessId(random_id());
         let (client, access) = clients(&settings);
@@ -117,6 +123,8 @@ impl Startup {
             told: BTreeMap::new(),
             log: WaitingLog::default(),
             retry: None,
+            counters: Arc::default(),
+            warned: BTreeSet::new(),
             settings,
         })
     }
@@ -142,8 +150,9 @@ impl Startup {
                     continue;
                 }
                 Action::Start(start) if self.may_start(start, &decision, &seen).await => {
-                    let journal = journal_at_start(journal_of(&seen.disk)?, start);
-                    return Ok(Ready { start: start.clone(), journal, decision });
+                    let journal_on_disk = journal_of(&seen.disk)?;
+                    let journal = journal_at_start(journal_on_disk.clone(), start);
+                    return Ok(Ready { start: start.clone(), journal_on_disk, journal, decision });
                 }
                 Action::Start(_) | Action::Wait { .. } => {}
             }
@@ -172,16 +181,14 @@ impl Startup {
     /// Binds what is not bound yet. A port that an ending etcd still holds is tried again at the next turn.
     fn listen(&mut self) -> Result<(), Fatal> {
         if self.servers.roll_call.is_none() {
-            let bound = RollCall::bind(
-                &self.settings.listen_peer_urls,
-                &Default::default(),
-                self.statement.subscribe(),
-                self.dials.clone(),
-            );
+            let roll_call = RollCall::new(self.statement.subscribe(), self.dials.clone());
+            let bound = roll_call.serve(&self.settings.listen_peer_urls, &Security::Plain);
             self.servers.roll_call = later_if_transient(bound)?;
         }
         if self.servers.probes.is_none() {
-            self.servers.probes = later_if_transient(Probes::bind(&self.settings, self.status.subscribe()))?;
+            let urls = probes::urls(&self.settings.listen_metrics_urls, &self.settings.listen_client_urls);
+            let probes = Probes::new(self.status.subscribe(), self.counters.clone());
+            self.servers.probes = later_if_transient(probes.serve(&urls))?;
         }
         Ok(())
     }
@@ -195,14 +202,25 @@ impl Startup {
             changed
         });
         if changed {
-            self.client.set_own_digest(statement.as_ref().map(rollcall::digest));
-            self.observer.kick_all();
+            self.observer.says(statement.as_ref().map(rollcall::digest));
         }
     }
 
     fn publish(&mut self, decision: &Decision, seen: &Observation) {
-        self.log.note(decision, self.start.elapsed());
-        let status = Status::new(&self.intent, decision.clone(), seen.clone(), self.dns.queries());
+        self.counters.observation();
+        if !matches!(decision.action, Action::Wait { .. }) {
+            self.log.over();
+            tracing::info!(rule = %decision.rule, "{}", decision.why);
+        } else if let Some(line) = self.log.line(decision, self.start.elapsed()) {
+            let waited = humantime::format_duration(Duration::from_secs(line.waited.as_secs()));
+            tracing::info!(rule = %decision.rule, %waited, "waiting: {}", line.reason);
+        }
+        for warning in &decision.warnings {
+            if self.warned.insert(warning.clone()) {
+                tracing::warn!("{warning}");
+            }
+        }
+        let status = Status::new((*self.intent).clone(), seen.clone(), decision.clone(), self.start.into_std());
         self.status.send_replace(Arc::new(status));
     }
 
@@ -226,6 +244,7 @@ impl Startup {
     }
 
     async fn take(&mut self, step: &Step, seen: &Observation) -> Result<(), Fatal> {
+        self.counters.step();
         let actor = Actor {
             intent: &self.intent,
             paths: &self.paths,
@@ -243,7 +262,7 @@ impl Startup {
                 self.retry = Some(Retry { at, pause, failure });
             }
         }
-        self.observer.after_step(data_dir::read(&self.paths)?);
+        self.observer.after_step(data_dir::observe(&self.paths)?);
         Ok(())
     }
 
@@ -280,6 +299,7 @@ impl Startup {
     }
 
     fn note_dial(&mut self, dialled: &Dialled) {
+        self.counters.dialled();
         let Some(pod) = &dialled.pod else {
             self.dns.ask_at_once(None);
             return;
@@ -350,14 +370,28 @@ fn give_journal(intent: &Intent, paths: &Paths, disk: &mut Disk) -> Result<(), F
     let journal = JournalFile::Valid(journal);
     if journal != disk.journal {
         if let JournalFile::Valid(journal) = &journal {
-            journal_file::write(paths, journal)?;
+            data_dir::prepare(paths)?;
+            journal_file::write(&paths.journal_dir, journal)?;
         }
         disk.journal = journal;
     }
     Ok(())
 }
 
-fn clients(settings: &Settings) -> (PeerClient, Access) {
+/// A port that an ending etcd still holds is free in a moment.
+fn later_if_transient(bound: Result<Server, BindError>) -> Result<Option<Server>, Fatal> {
+    match bound {
+        Ok(server) => Ok(Some(server)),
+        Err(error) if error.reason.is_transient() => {
+            tracing::debug!(%error, "the port is not free yet");
+            Ok(None)
+        }
+        Err(error) => Err(Fatal::new(Exit::Config, error.to_string()).hint(error.hint)),
+    }
+}
+
+/// What asks the peers, and what writes to them.
+pub fn clients(settings: &Settings) -> (PeerClient, Access) {
     let intent = &settings.intent;
     let asker = Asker {
         pod: intent.pod.clone(),

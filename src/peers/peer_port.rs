@@ -15,18 +15,8 @@ use tokio::time::timeout_at;
 use super::{Asker, Question};
 use crate::connect::{self, Security, TLS_UNEXPECTED, TlsHint};
 use crate::names::{ClusterId, MemberId};
+use crate::rollcall::{NAMESPACE_HEADER, POD_HEADER, RESOLVED_HEADER, SAYS_HEADER, SERVICE_HEADER, STATEMENT_PATH};
 use crate::observation::{EtcdVersion, EtcdView, ListFailure, Member, PeerView, Silence, Statement};
-
-/// Where a waiting pod states its case.
-pub const STATEMENT_PATH: &str = "/etcd-bootstrap/statement";
-/// The pod that asks.
-pub const POD_HEADER: &str = "x-etcd-bootstrap-pod";
-/// Its namespace.
-pub const NAMESPACE_HEADER: &str = "x-etcd-bootstrap-namespace";
-/// Its headless service.
-pub const SERVICE_HEADER: &str = "x-etcd-bootstrap-service";
-/// Whether its own name resolves, `true` or `false`.
-pub const RESOLVED_HEADER: &str = "x-etcd-bootstrap-resolved";
 
 const STATEMENT_BYTES_MAX: usize = 64 * 1024;
 const MEMBERS_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -215,6 +205,10 @@ fn request(question: &Question, asker: &Asker, path: &str) -> http::Result<Reque
         .header(NAMESPACE_HEADER, &asker.namespace)
         .header(SERVICE_HEADER, &asker.service)
         .header(RESOLVED_HEADER, if question.own_name_resolves { "true" } else { "false" });
+    let request = match &question.says {
+        Some(says) => request.header(SAYS_HEADER, says),
+        None => request,
+    };
     request.body(Empty::new())
 }
 

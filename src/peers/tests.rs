@@ -36,6 +36,7 @@ fn question(pod: &str, url: &str, milliseconds: u64) -> Question {
         url: url.parse().unwrap(),
         addresses: vec![LOCAL],
         own_name_resolves: true,
+        says: None,
         deadline: Instant::now() + Duration::from_millis(milliseconds),
     }
 }
