@@ -14,5 +14,10 @@ pub mod identity;
 pub mod plan;
 
 // The shell.
+pub mod cli;
+pub mod config_file;
+pub mod etcd_command;
 pub mod flags;
+pub mod known_flags;
+pub mod options;
 pub mod settings;
