@@ -40,24 +40,37 @@ impl ConfigFile {
             Value::Null => Self::default(),
             _ => return Err(fail("it is no mapping of settings to values".to_owned())),
         };
-        for flag in KNOWN_FLAGS.iter().filter(|flag| flag.kind == Kind::Bool) {
-            if let Some(value) = file.value(flag).and_then(yes_or_no) {
-                file.set(flag, if value { "true" } else { "false" });
-            }
+        let discovery = file.content.get(&file.key("discovery-config")).and_then(Value::as_object);
+        if discovery.is_some_and(|discovery| !discovery.is_empty()) {
+            return Err(fail("its `discovery-config` is a discovery of etcd's own, which asks once".to_owned()));
         }
-        for flag in KNOWN_FLAGS {
-            let Some(value) = file.value(flag).and_then(text_of).filter(|value| !value.is_empty()) else { continue };
-            let number = |value: &str| value.parse::<f64>().is_ok();
-            match flag.kind {
-                Kind::Bool if go_bool(&value).is_none() => return Err(fail(not(flag, &value, "true or false"))),
-                Kind::Number if !number(&value) => return Err(fail(not(flag, &value, "a number"))),
-                Kind::Duration if !number(&value) => {
-                    return Err(fail(not(flag, &value, "a number of nanoseconds, as etcd reads durations in a file")));
-                }
-                _ => {}
-            }
-        }
+        file.read_yes_and_no();
+        file.check_types().map_err(fail)?;
         Ok(file)
+    }
+
+    /// Makes booleans of what YAML 1.1 takes for such.
+    fn read_yes_and_no(&mut self) {
+        for flag in KNOWN_FLAGS.iter().filter(|flag| flag.kind == Kind::Bool) {
+            if let Some(value) = self.value(flag).and_then(yes_or_no) {
+                self.set(flag, if value { "true" } else { "false" });
+            }
+        }
+    }
+
+    fn check_types(&self) -> Result<(), String> {
+        for flag in KNOWN_FLAGS {
+            let Some(value) = self.value(flag).and_then(text_of).filter(|value| !value.is_empty()) else { continue };
+            let is_number = value.parse::<f64>().is_ok();
+            let expected = match flag.kind {
+                Kind::Bool if go_bool(&value).is_none() => "true or false",
+                Kind::Number if !is_number => "a number",
+                Kind::Duration if !is_number => "a number of nanoseconds, as etcd reads durations in a file",
+                _ => continue,
+            };
+            return Err(format!("{}: {value} is not {expected}", flag.name));
+        }
+        Ok(())
     }
 
     /// The settings as etcd gets them from this file. What was given beside the file has to say the same, for etcd
@@ -175,10 +188,6 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
-}
-
-fn not(flag: &KnownFlag, value: &str, expected: &str) -> String {
-    format!("{}: {value} is not {expected}", flag.name)
 }
 
 fn not_in_a_file(name: &str, value: &str) -> SettingsError {

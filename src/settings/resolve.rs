@@ -27,6 +27,7 @@ pub fn resolve(
     let (mut etcd, config_file) = etcd_settings(given, env, surroundings, &mut warnings)?;
     refuse_unexpanded(given, &etcd, variable)?;
     refuse_discovery(&etcd)?;
+    refuse_proxy(&etcd)?;
     let values = values(given, surroundings.has_ipv6)?;
     let place = place(given, &etcd, variable, surroundings)?;
     name(given, &mut etcd, &place, &mut warnings)?;
@@ -164,6 +165,17 @@ fn refuse_discovery(etcd: &EtcdSettings) -> Result<(), SettingsError> {
         ),
         "leave it out: the peers are found by BOOTSTRAP_SERVICE and BOOTSTRAP_INITIAL_CLUSTER_SIZE, or --initial-cluster",
     ))
+}
+
+/// etcd 3.4 and 3.5 can be a proxy for others' members instead of a member.
+fn refuse_proxy(etcd: &EtcdSettings) -> Result<(), SettingsError> {
+    match etcd.get("proxy") {
+        None | Some("off") => Ok(()),
+        Some(_) => Err(SettingsError::config(
+            format!("{} makes a proxy of etcd, which is no member and needs no bootstrap", urls::shown(etcd, "proxy")),
+            "leave it out, or let /usr/local/bin/etcd be the command",
+        )),
+    }
 }
 
 fn name(

@@ -14,7 +14,11 @@ use crate::names::{ClusterId, MemberId};
 use crate::plan::{InitialClusterState, Start};
 
 /// Files that settings may name in these tests.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 7] = [
+    ("/etc/discovery.yaml", "name: a\ndiscovery-config: {endpoints: [http://x:1]}\n"),
+    ("/etc/typed.yaml", "snapshot-count: many\n"),
+    ("/etc/list.yaml", "- name: a\n"),
+    ("/etc/broken.yaml", "name: [a\n"),
     ("/secrets/password", "s3cret\n"),
     ("/secrets/empty", "\n"),
     (
@@ -191,6 +195,11 @@ const REFUSED: &[(&str, &str, u8, &[&str])] = &[
     // What etcd would not take, or what it would do harm with.
     ("--discovery=https://discovery.etcd.io/x", "", 78, &["--discovery=https://discovery.etcd.io/x"]),
     ("--discovery-srv=example.com", "", 78, &["--discovery-srv=example.com"]),
+    ("--proxy=on", "", 78, &["--proxy=on"]),
+    ("--config-file=/etc/discovery.yaml", "", 78, &["--config-file=/etc/discovery.yaml", "discovery-config"]),
+    ("--config-file=/etc/typed.yaml", "", 78, &["--config-file=/etc/typed.yaml", "snapshot-count: many"]),
+    ("--config-file=/etc/list.yaml", "", 78, &["--config-file=/etc/list.yaml", "no mapping"]),
+    ("--config-file=/etc/broken.yaml", "", 78, &["--config-file=/etc/broken.yaml"]),
     ("--discovery-new=x", "", 78, &["--discovery-new"]),
     ("", "ETCD_DISCOVERY_SRV=example.com", 78, &["ETCD_DISCOVERY_SRV=example.com"]),
     ("--force-new-cluster", "BOOTSTRAP_FORCE_NEW_CLUSTER=etcd-1", 78, &["--force-new-cluster=true", "etcd-0"]),
