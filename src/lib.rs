@@ -43,5 +43,10 @@ pub mod journal_file;
 pub mod wal;
 
 // The shell.
+pub mod cli;
+pub mod config_file;
+pub mod etcd_command;
 pub mod flags;
+pub mod known_flags;
+pub mod options;
 pub mod settings;
