@@ -13,6 +13,13 @@ pub mod hearing;
 pub mod identity;
 pub mod plan;
 
+// One foreign system each.
+pub mod dns;
+pub mod dns_budget;
+pub mod dns_schedule;
+pub mod dns_wire;
+pub mod local;
+
 // The shell.
 pub mod flags;
 pub mod settings;
