@@ -301,3 +301,245 @@ fn address_of(record: &Record) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use hickory_resolver::proto::op::ResponseCode;
+
+    use super::*;
+    use crate::dns_budget::Urgency;
+    use crate::dns_testing::{DOMAIN, FakeDns, Mood, intent};
+    use crate::intent::Discovery;
+
+    const IPV4: Families = Families { ipv4: true, ipv6: false };
+    const DUAL: Families = Families { ipv4: true, ipv6: true };
+    const HOST: &str = "etcd-0.etcd.ns.svc";
+
+    fn name(pod: &str) -> String {
+        format!("{pod}.{DOMAIN}")
+    }
+
+    /// One that asks these servers and has more tokens than any test needs.
+    fn resolver(servers: &[&FakeDns]) -> Resolver {
+        Resolver::of_servers(servers.iter().map(|server| server.address), Bucket::new(1000.0, 1000.0))
+    }
+
+    async fn resolve(resolver: &Resolver, host: &str, families: Families) -> Result<Vec<IpAddr>, DnsFailure> {
+        let intent = intent(0, 3, Discovery::Srv);
+        match resolver.addresses(&intent, host, families, Payment::each(Urgency::Fresh)).await {
+            Resolution::Addresses(addresses) => Ok(addresses),
+            Resolution::Failed(failure) => Err(failure),
+        }
+    }
+
+    async fn service(resolver: &Resolver, families: Families) -> Result<ServicePods, DnsFailure> {
+        let intent = intent(0, 3, Discovery::Srv);
+        resolver.service(&intent, SrvName::Plain, families, Payment::each(Urgency::Fresh)).await
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn failures_are_told_apart() {
+        let server = FakeDns::start(Mood::Good).await;
+        let resolver = resolver(&[&server]);
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Err(DnsFailure::NxDomain));
+        server.publish(&name("etcd-0"), &["fd00::1"]);
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Err(DnsFailure::NoData));
+        server.set_mood(Mood::Code(ResponseCode::ServFail));
+        let failed = |code| DnsFailure::ServerFailed(format!("{code} from {}", server.address));
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Err(failed("SERVFAIL")));
+        server.set_mood(Mood::Code(ResponseCode::Refused));
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Err(failed("REFUSED")));
+        server.set_mood(Mood::Garbage);
+        let garbage = resolve(&resolver, HOST, IPV4).await.unwrap_err();
+        assert!(garbage.to_string().contains("malformed answer from 127.0.0.1"), "{garbage}");
+        server.set_mood(Mood::Silent);
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Err(DnsFailure::TimedOut(server.address.to_string())));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_cached_and_the_name_is_absolute() {
+        let server = FakeDns::start(Mood::Good).await;
+        let resolver = resolver(&[&server]);
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Err(DnsFailure::NxDomain));
+        server.publish(&name("etcd-0"), &["10.0.0.1"]);
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
+        server.withdraw(&name("etcd-0"));
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Err(DnsFailure::NxDomain));
+        assert_eq!(server.asked(), vec![format!("udp A {}", name("etcd-0")); 3]);
+        assert_eq!(resolver.budget().sent(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_dual_stack_pod_asks_for_both_families_but_not_twice_for_what_does_not_exist() {
+        let server = FakeDns::start(Mood::Good).await;
+        let resolver = resolver(&[&server]);
+        assert_eq!(resolve(&resolver, HOST, DUAL).await, Err(DnsFailure::NxDomain));
+        assert_eq!(server.asked().len(), 1);
+        server.publish(&name("etcd-0"), &["10.0.0.1", "fd00::1"]);
+        assert_eq!(resolve(&resolver, HOST, DUAL).await, Ok(addresses(&["10.0.0.1", "fd00::1"])));
+        let ipv6 = Families { ipv4: false, ipv6: true };
+        assert_eq!(resolve(&resolver, HOST, ipv6).await, Ok(addresses(&["fd00::1"])));
+        let none_yet = Families::of(&LocalAddresses::default());
+        assert_eq!(none_yet, DUAL);
+    }
+
+    #[tokio::test]
+    async fn a_truncated_answer_of_sixty_records_comes_over_tcp() {
+        let server = FakeDns::start(Mood::Good).await;
+        let targets: Vec<String> = (0..60).map(|ordinal| name(&format!("etcd-{ordinal}"))).collect();
+        let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+        server.publish_srv(&format!("_etcd-server._tcp.{DOMAIN}"), &targets);
+        targets.iter().for_each(|target| server.publish(target, &["10.0.0.1", "fd00::1"]));
+        let resolver = resolver(&[&server]);
+        let found = service(&resolver, DUAL).await.unwrap();
+        assert_eq!((found.pods.len(), found.addresses.len()), (60, 60));
+        let question = format!("SRV _etcd-server._tcp.{DOMAIN}");
+        assert_eq!(server.asked(), vec![format!("udp {question}"), format!("tcp {question}")]);
+        assert_eq!(resolver.budget().sent(), 2);
+    }
+
+    #[tokio::test]
+    async fn only_pods_of_the_service_count_and_their_addresses_come_along() {
+        let server = FakeDns::start(Mood::Good).await;
+        let resolver = resolver(&[&server]);
+        assert_eq!(service(&resolver, IPV4).await, Err(DnsFailure::NxDomain));
+        let srv = format!("_etcd-server._tcp.{DOMAIN}");
+        let (own, other_set, by_address) = (name("etcd-0"), name("etcd-b-0"), name("10-0-0-9"));
+        server.publish_srv(&srv, &["etcd-0.other.ns.svc.cluster.local.", "example.org.", &by_address]);
+        assert_eq!(service(&resolver, IPV4).await, Err(DnsFailure::NoData));
+        server.publish_srv(&srv, &[&own, &other_set]);
+        server.publish(&own, &["10.0.0.1", "fd00::1"]);
+        let found = service(&resolver, IPV4).await.unwrap();
+        assert_eq!(found.pods, BTreeSet::from([PodName::new("etcd-0"), PodName::new("etcd-b-0")]));
+        assert_eq!(found.addresses, BTreeMap::from([(own, addresses(&["10.0.0.1"]))]));
+    }
+
+    #[tokio::test]
+    async fn aliases_are_followed_within_the_answer() {
+        let server = FakeDns::start(Mood::Good).await;
+        server.publish_alias("lb.example.org.", "a.example.org.");
+        server.publish_alias("a.example.org.", "b.example.org.");
+        server.publish("b.example.org.", &["192.0.2.1"]);
+        let resolver = resolver(&[&server]);
+        assert_eq!(resolve(&resolver, "lb.example.org.", IPV4).await, Ok(addresses(&["192.0.2.1"])));
+        server.publish_alias("broken.example.org.", "gone.example.org.");
+        assert_eq!(resolve(&resolver, "broken.example.org.", IPV4).await, Err(DnsFailure::NxDomain));
+    }
+
+    #[tokio::test]
+    async fn the_next_server_is_asked_and_then_stays_the_first() {
+        let nobody = FakeDns::start(Mood::Good).await;
+        let dead = nobody.address;
+        drop(nobody);
+        // The runtime closes the sockets of an ended task when it next gets the chance.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let failing = FakeDns::start(Mood::Code(ResponseCode::ServFail)).await;
+        let good = FakeDns::start(Mood::Good).await;
+        good.publish(&name("etcd-0"), &["10.0.0.1"]);
+        let servers = [dead, failing.address, good.address];
+        let resolver = Resolver::of_servers(servers, Bucket::new(1000.0, 1000.0));
+        let over = resolve(&Resolver::of_servers([dead], Bucket::new(1000.0, 1000.0)), HOST, IPV4).await;
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
+        }
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?} {:?} {:?} nobody listens there, which is known at once", start.elapsed(), resolver.budget().sent(), over);
+        assert_eq!(resolver.budget().sent(), 5);
+        good.set_mood(Mood::Silent);
+        let failed = resolve(&resolver, HOST, IPV4).await.unwrap_err();
+        assert!(matches!(&failed, DnsFailure::ServerFailed(text) if text.starts_with("SERVFAIL")), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_first_server_costs_a_second_once() {
+        let silent = FakeDns::start(Mood::Silent).await;
+        let good = FakeDns::start(Mood::Good).await;
+        good.publish(&name("etcd-0"), &["10.0.0.1"]);
+        let resolver = resolver(&[&silent, &good]);
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
+        }
+        let took = start.elapsed();
+        assert!(took > Duration::from_millis(900) && took < Duration::from_millis(1500), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_under_the_wrong_id_is_not_taken() {
+        let server = FakeDns::start(Mood::WrongIdThenGood).await;
+        server.publish(&name("etcd-0"), &["10.0.0.1"]);
+        let resolver = resolver(&[&server]);
+        assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
+        server.set_mood(Mood::WrongId);
+        assert!(matches!(resolve(&resolver, HOST, IPV4).await, Err(DnsFailure::TimedOut(_))));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_knows_no_edns_is_asked_without() {
+        for header_only in [false, true] {
+            let server = FakeDns::start(Mood::NoEdns { header_only }).await;
+            server.publish(&name("etcd-0"), &["10.0.0.1"]);
+            let resolver = resolver(&[&server]);
+            assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
+            assert_eq!(server.asked().len(), 2);
+            assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
+            assert_eq!(server.asked().len(), 3, "it is remembered");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_name_is_looked_for_along_the_search_list_and_its_form_remembered() {
+        let server = FakeDns::start(Mood::Good).await;
+        server.publish("db.svc.cluster.local.", &["10.0.0.7"]);
+        let text = "search ns.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+        let resolver = Resolver::with_bucket(Some(server.address), text, Bucket::new(1000.0, 1000.0)).unwrap();
+        assert_eq!(resolve(&resolver, "db", IPV4).await, Ok(addresses(&["10.0.0.7"])));
+        let asked = ["udp A db.ns.svc.cluster.local.", "udp A db.svc.cluster.local."];
+        assert_eq!(server.asked(), asked);
+        server.forget_asked();
+        assert_eq!(resolve(&resolver, "db", IPV4).await, Ok(addresses(&["10.0.0.7"])));
+        assert_eq!(server.asked(), asked[1..]);
+        assert_eq!(resolve(&resolver, "10.1.2.3", IPV4).await, Ok(addresses(&["10.1.2.3"])));
+        assert_eq!(server.asked(), asked[1..], "an address is nobody's question");
+        assert_eq!(resolve(&resolver, "nowhere", IPV4).await, Err(DnsFailure::NxDomain));
+    }
+
+    #[test]
+    fn candidates_come_in_the_order_of_the_c_library() {
+        let search = ["a.".to_owned(), "b.".to_owned()];
+        assert_eq!(candidates("x", &search, 2), ["x.a.", "x.b.", "x."]);
+        assert_eq!(candidates("x.y.z", &search, 2), ["x.y.z.", "x.y.z.a.", "x.y.z.b."]);
+        assert_eq!(candidates("x.y.", &search, 5), ["x.y."]);
+        assert_eq!(candidates("x", &[".".to_owned()], 1), ["x."]);
+    }
+
+    #[test]
+    fn resolv_conf_is_read() {
+        let two = "nameserver 10.0.0.10\nnameserver fd00::a\nsearch ns.svc.cluster.local\noptions ndots:5 timeout:9\n";
+        let resolver = Resolver::new(None, two).unwrap();
+        assert_eq!(resolver.search, ["ns.svc.cluster.local."]);
+        assert_eq!(resolver.ndots, 5);
+        let text = format!("{:?}", resolver.servers);
+        assert!(text.contains("10.0.0.10:53") && text.contains("[fd00::a]:53") && !text.contains("127.0.0.1"));
+        let none = Resolver::new(None, "# nothing\n").unwrap();
+        assert!(format!("{:?}", none.servers).contains("127.0.0.1:53"));
+        let given = Resolver::new(Some("192.0.2.1:5353".parse().unwrap()), two).unwrap();
+        let text = format!("{:?}", given.servers);
+        assert!(text.contains("192.0.2.1:5353") && !text.contains("10.0.0.10"));
+    }
+
+    #[test]
+    fn a_host_is_in_the_service_however_short_it_is_written() {
+        let intent = intent(0, 3, Discovery::Srv);
+        let inside = ["etcd-0.etcd", "etcd-0.etcd.ns", HOST, "etcd-0.etcd.ns.svc.cluster.local."];
+        assert!(inside.iter().all(|host| is_in_service(&intent, host)));
+        let outside = ["etcd-0", "etcd-0.example.org", "etcd.example.org.", "10.0.0.1", "etcd-0.etcd.other.svc"];
+        assert!(!outside.iter().any(|host| is_in_service(&intent, host)));
+    }
+}

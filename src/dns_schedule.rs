@@ -87,6 +87,10 @@ impl Entry {
         self.outcome == Some(Outcome::Known)
     }
 
+    fn is_missing(&self) -> bool {
+        self.outcome.is_some_and(|outcome| outcome != Outcome::Known)
+    }
+
     /// The order in which what was never asked gets its turn.
     fn rank(&self) -> u8 {
         match self.role {
@@ -140,10 +144,21 @@ impl Schedule {
         }
     }
 
-    /// Whatever is not known is to be asked as soon as may be.
+    /// The service's pods may have changed: the name that has records, or both where none has, is to be asked.
+    pub fn kick_service(&mut self) {
+        let any_known = self.service_is_known();
+        let services = self.entries.values_mut().filter(|entry| entry.role.is_none());
+        services.filter(|entry| entry.is_known() || !any_known).for_each(|entry| entry.kicked = true);
+    }
+
+    /// Whatever was asked for in vain is to be asked as soon as may be.
     pub fn kick_missing(&mut self) {
-        let missing = self.entries.values_mut().filter(|entry| !entry.is_known() && entry.role != Some(Role::Probe));
-        missing.for_each(|entry| entry.kicked = true);
+        let hosts = self.entries.values_mut().filter(|entry| entry.role.is_some_and(|role| role != Role::Probe));
+        hosts.filter(|entry| entry.is_missing()).for_each(|entry| entry.kicked = true);
+        if !self.service_is_known() {
+            let services = self.entries.values_mut().filter(|entry| entry.role.is_none());
+            services.filter(|entry| entry.is_missing()).for_each(|entry| entry.kicked = true);
+        }
     }
 
     /// This pod's own name has a record, and it is this pod's.
@@ -360,21 +375,30 @@ mod tests {
                 assert!(wake > self.now, "it would spin");
                 wake = open.iter().map(|(at, ..)| *at).chain([wake, until]).min().unwrap();
                 self.now = if kick.is_some() { wake.min(kicked_at.max(self.now)) } else { wake };
-                for index in (0..open.len()).rev() {
-                    // What an answer needs beyond its first packet is paid for as the resolver does.
-                    while open[index].0 <= self.now && open[index].2.2 > 1 {
-                        if let Err(wait) = self.bucket.take(self.now, open[index].3) {
-                            open[index].0 = self.now + wait;
-                            break;
+                self.answer(&mut open);
+            }
+        }
+
+        /// Gives the answers that are there. What one needs beyond its first packet is paid for first come, first
+        /// served, as the resolver does.
+        fn answer(&mut self, open: &mut Vec<(Duration, Question, Answer, f64)>) {
+            let mut index = 0;
+            while index < open.len() {
+                while open[index].0 <= self.now && open[index].2.2 > 1 {
+                    match self.bucket.take(self.now, open[index].3) {
+                        Ok(()) => {
+                            self.sent.push(self.now);
+                            open[index].2.2 -= 1;
                         }
-                        self.sent.push(self.now);
-                        open[index].2.2 -= 1;
-                    }
-                    if open[index].0 <= self.now {
-                        let (_, question, (outcome, glue, _), _) = open.remove(index);
-                        self.schedule.answered(&question, outcome, glue);
+                        Err(wait) => open[index].0 = self.now + wait,
                     }
                 }
+                if open[index].0 > self.now {
+                    index += 1;
+                    continue;
+                }
+                let (_, question, (outcome, glue, _), _) = open.remove(index);
+                self.schedule.answered(&question, outcome, glue);
             }
         }
 

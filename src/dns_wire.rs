@@ -33,12 +33,19 @@ pub struct Budget {
     bucket: Mutex<Bucket>,
     started: Instant,
     sent: AtomicU64,
+    /// Those who wait for a token: first come, first served among the equally urgent.
+    queues: [tokio::sync::Mutex<()>; 3],
 }
 
 impl Budget {
     /// A full one, whose clock starts now.
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket: Mutex::new(bucket), started: Instant::now(), sent: AtomicU64::new(0) }
+        Self {
+            bucket: Mutex::new(bucket),
+            started: Instant::now(),
+            sent: AtomicU64::new(0),
+            queues: Default::default(),
+        }
     }
 
     /// The time on the bucket's clock.
@@ -63,6 +70,7 @@ impl Budget {
 
     /// Waits until a packet may be sent, and pays for it.
     async fn pay(&self, urgency: Urgency) {
+        let _turn = self.queues[urgency as usize].lock().await;
         loop {
             let taken = self.bucket().take(self.now(), urgency.reserve());
             match taken {

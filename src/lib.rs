@@ -17,9 +17,13 @@ pub mod plan;
 pub mod dns;
 pub mod dns_budget;
 pub mod dns_schedule;
+#[cfg(test)]
+mod dns_testing;
+pub mod dns_view;
 pub mod dns_wire;
 pub mod local;
 
 // The shell.
+pub mod dns_watch;
 pub mod flags;
 pub mod settings;
