@@ -7,15 +7,50 @@ pub mod intent;
 pub mod journal;
 pub mod names;
 pub mod observation;
+pub mod plan;
 
 // The pure core.
 pub mod cluster;
 pub mod decide;
 pub mod hearing;
 pub mod identity;
-pub mod plan;
 pub mod span;
 pub mod standing;
+
+// Settings.
+pub mod cli;
+pub mod config_file;
+pub mod etcd_command;
+pub mod flags;
+pub mod known_flags;
+pub mod options;
+pub mod settings;
+pub mod surroundings;
+
+// The disk.
+pub mod archive;
+pub mod data_dir;
+pub mod disk_error;
+pub mod failpoint;
+pub mod journal_file;
+pub mod wal;
+
+// DNS.
+pub mod dns;
+pub mod dns_budget;
+pub mod dns_schedule;
+#[cfg(test)]
+mod dns_testing;
+pub mod dns_view;
+pub mod dns_watch;
+pub mod dns_wire;
+pub mod local;
+
+// The peers: reads, then writes.
+pub mod connect;
+pub mod etcd;
+pub mod membership;
+pub mod peers;
 
 // What is served while the pod waits, and the duties of PID 1.
 pub mod exec;
@@ -28,25 +63,10 @@ pub mod signals;
 pub mod status;
 pub mod telemetry;
 
-// One foreign system each.
-pub mod connect;
-pub mod etcd;
-pub mod membership;
-pub mod peers;
-
-// One foreign system each.
-pub mod archive;
-pub mod data_dir;
-pub mod disk_error;
-pub mod failpoint;
-pub mod journal_file;
-pub mod wal;
-
 // The shell.
-pub mod cli;
-pub mod config_file;
-pub mod etcd_command;
-pub mod flags;
-pub mod known_flags;
-pub mod options;
-pub mod settings;
+pub mod act;
+pub mod after_start;
+pub mod commands;
+pub mod launch;
+pub mod observe;
+pub mod startup;

@@ -1,0 +1,41 @@
+//! A Kubernetes node in miniature: pods as namespaces on one bridge, a DNS server that can lie, real etcd.
+
+pub mod checker;
+pub mod client;
+pub mod cluster;
+pub mod container;
+pub mod dns;
+pub mod etcds;
+pub mod http;
+pub mod netns;
+pub mod network;
+pub mod partitions;
+pub mod pod;
+pub mod pod_faults;
+pub mod pod_files;
+pub mod pod_view;
+pub mod process;
+pub mod spec;
+pub mod tools;
+pub mod volumes;
+pub mod wait;
+pub mod world;
+pub mod writer;
+
+pub use checker::{Report, check};
+pub use cluster::{
+    Member, Status, etcdctl, get, hashkv, leader_of, members, put, status, wait_for_voters,
+    wait_healthy,
+};
+pub use container::Exit;
+pub use dns::{Dns, Fault, FaultId, RecordType, ResponseCode};
+pub use etcds::{Etcd, default_etcd, etcd, etcds};
+pub use http::HttpAnswer;
+pub use network::Family;
+pub use nix::sys::signal::Signal;
+pub use pod::Pod;
+pub use spec::PodSpec;
+pub use volumes::SavedVolume;
+pub use wait::{eventually, stays, try_eventually};
+pub use world::World;
+pub use writer::{Writer, Written};

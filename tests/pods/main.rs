@@ -1,0 +1,6 @@
+//! Scenarios with real etcd in pods on this machine: one network, PID and mount namespace each.
+
+pub mod harness;
+
+mod dns_works;
+mod harness_works;
