@@ -237,16 +237,30 @@ fn refuse_moved(paths: &Paths, pairing: &Record<PairingRecord>) -> Result<(), Di
 /// Says what etcd would need beside this WAL and not find.
 fn missing(paths: &Paths, content: &Content, db: bool, journal: &JournalFile) -> Result<Option<String>, DiskError> {
     let snap_dir = paths.member_dir.join("snap");
-    if !db {
-        // A snapshot that a leader sent, and that etcd moves to `db` when it starts.
-        if !has_file(&snap_dir, ".snap.db")? && wal::has_snapshot(content)? {
-            return Ok(Some(format!("the WAL was cut after a snapshot, and `{}` is gone", paths.db().display())));
-        }
-        return Ok(None);
-    }
+    // The first segments are thrown away once a snapshot has what was in them.
     let purged = content.segments.first().is_some_and(|segment| segment.first_index > 0);
+    if !db {
+        // A snapshot that a leader sent, which etcd renames to `db` when it starts.
+        if has_file(&snap_dir, ".snap.db")? {
+            return Ok(None);
+        }
+        let snapshot = wal::last_snapshot(content)?;
+        let gone = paths.db();
+        return Ok(match snapshot {
+            Some((index, _)) => {
+                Some(format!("the WAL has a snapshot at index {index}, and `{}` is gone", gone.display()))
+            }
+            None if purged => {
+                Some(format!("the beginning of the WAL was thrown away, and `{}` is gone", gone.display()))
+            }
+            None => None,
+        });
+    }
     if purged && needs_snap_files(journal) && !has_file(&snap_dir, ".snap")? {
-        return Ok(Some(format!("the WAL was cut after a snapshot, and all `{}/*.snap` are gone", snap_dir.display())));
+        return Ok(Some(format!(
+            "the beginning of the WAL was thrown away, and all `{}/*.snap` are gone",
+            snap_dir.display()
+        )));
     }
     Ok(None)
 }

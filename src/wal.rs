@@ -154,22 +154,18 @@ pub fn exists(dir: &Path) -> Result<bool, DiskError> {
     Ok(!matches!(segments(dir)?, Names::None))
 }
 
-/// Whether any segment has a snapshot with an index above 0. Reads all of them, so it is for rare cases.
-pub fn has_snapshot(content: &Content) -> Result<bool, DiskError> {
-    // What came before the first segment was thrown away because a snapshot has it.
-    let purged = content.segments.first().is_some_and(|segment| segment.first_index > 0);
-    if purged {
-        return Ok(true);
-    }
-    for segment in &content.segments {
+/// Index and term of the last snapshot, where there is one above index 0. Reads whole segments, from the newest
+/// back, so it is for rare cases.
+pub fn last_snapshot(content: &Content) -> Result<Option<(u64, u64)>, DiskError> {
+    for segment in content.segments.iter().rev() {
         let mut seen = Seen::default();
         // What was read before a damage counts too.
         let _ = scan_file(&segment.path, &mut seen, Extent::Newest)?;
-        if seen.snapshot_index > 0 {
-            return Ok(true);
+        if seen.snapshot.0 > 0 {
+            return Ok(Some(seen.snapshot));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 enum Names {
@@ -211,3 +207,8 @@ fn parse_name(stem: &str) -> Option<(u64, u64)> {
     let (number, first_index) = stem.split_once('-')?;
     Some((hex(number)?, hex(first_index)?))
 }
+
+#[cfg(test)]
+pub(crate) mod real_etcd;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -64,7 +64,7 @@ pub(super) struct Seen {
     pub(super) index: Option<u64>,
     pub(super) commit: u64,
     pub(super) spoke: bool,
-    pub(super) snapshot_index: u64,
+    pub(super) snapshot: (u64, u64),
 }
 
 /// Scans a segment from its file. The inner error says what is wrong with it.
@@ -282,7 +282,7 @@ impl Seen {
             }
             5 => {
                 let [index, term] = numbers(data, [1, 2]).ok_or(bad)?;
-                self.snapshot_index = index;
+                self.snapshot = (index, term);
                 // One that a leader sent is ahead of the entries.
                 if self.index.is_some_and(|last| last < index) || (self.index.is_none() && index > 0) {
                     self.index = Some(index);
