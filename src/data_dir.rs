@@ -1,6 +1,6 @@
 //! The volumes as they are found: where things lie, what lies there, and whether two volumes belong together.
 //!
-//! `observe` changes nothing; `prepare` and `pair` are what is written before etcd ever is.
+//! `Observer::observe` changes nothing; `prepare` and `pair` are what is written before etcd ever is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::journal::Journal;
 use crate::journal_file::{self, Record};
 use crate::names::DiskId;
 use crate::observation::{Disk, JournalFile, Pairing, Wal, WalFacts};
-use crate::wal::{self, Content, Log};
+use crate::wal::{self, Content, Depth, Log, Stamp};
 
 /// This program's directory where the WAL is on the data volume; elsewhere the WAL directory's name is added.
 pub const OWN_DIR: &str = ".etcd-bootstrap";
@@ -119,11 +119,46 @@ struct PairingRecord {
     wal_dir: PathBuf,
 }
 
-/// Looks at the volumes, and changes nothing.
-pub fn observe(paths: &Paths) -> Result<Disk, DiskError> {
+/// Looks at the volumes again and again, and reads the WAL only where it has changed.
+#[derive(Debug)]
+pub struct Observer {
+    /// Where things lie.
+    pub paths: Paths,
+    read: Option<(Stamp, Log)>,
+}
+
+impl Observer {
+    /// One that has not looked yet.
+    pub fn new(paths: Paths) -> Self {
+        Self { paths, read: None }
+    }
+
+    /// Looks at the volumes, and changes nothing.
+    pub fn observe(&mut self) -> Result<Disk, DiskError> {
+        let paths = &self.paths;
+        let stamp = wal::stamp(&paths.wal_dir)?;
+        let log = match self.read.take() {
+            Some((before, log)) if before == stamp && !stamp.is_empty() => log,
+            _ => wal::read(&paths.wal_dir, depth(paths, &stamp)?)?,
+        };
+        self.read = Some((stamp, log.clone()));
+        disk_of(paths, log)
+    }
+}
+
+/// All of the WAL is read where the last etcd may have died of it: where no leader has confirmed its start, or where
+/// it never wrote to its WAL after this program had written to the journal.
+fn depth(paths: &Paths, stamp: &Stamp) -> Result<Depth, DiskError> {
+    let JournalFile::Valid(journal) = journal_file::read(&paths.journal_dir)? else { return Ok(Depth::Ends) };
+    let written = fs::metadata(paths.journal_dir.join(journal_file::NAME)).and_then(|facts| facts.modified()).ok();
+    let logged = stamp.last().and_then(|(_, _, modified)| *modified);
+    let suspicious = journal.unconfirmed_starts > 0 || (written.is_some() && logged <= written);
+    Ok(if suspicious { Depth::All } else { Depth::Ends })
+}
+
+fn disk_of(paths: &Paths, log: Log) -> Result<Disk, DiskError> {
     let db_file = paths.db();
     let db = found(fs::metadata(&db_file)).map_err(|error| DiskError::io("look at", &db_file, error))?.is_some();
-    let log = wal::read(&paths.wal_dir)?;
     let journal = journal_file::read(&paths.journal_dir)?;
     let pairing = journal_file::read_record::<PairingRecord>(&paths.pairing_file(), PAIRING)?;
     let misplaced_wal = if log == Log::Absent { misplaced_wal(paths, &pairing)? } else { None };
@@ -202,16 +237,30 @@ fn refuse_moved(paths: &Paths, pairing: &Record<PairingRecord>) -> Result<(), Di
 /// Says what etcd would need beside this WAL and not find.
 fn missing(paths: &Paths, content: &Content, db: bool, journal: &JournalFile) -> Result<Option<String>, DiskError> {
     let snap_dir = paths.member_dir.join("snap");
-    if !db {
-        // A snapshot that a leader sent, and that etcd moves to `db` when it starts.
-        if !has_file(&snap_dir, ".snap.db")? && wal::has_snapshot(content)? {
-            return Ok(Some(format!("the WAL was cut after a snapshot, and `{}` is gone", paths.db().display())));
-        }
-        return Ok(None);
-    }
+    // The first segments are thrown away once a snapshot has what was in them.
     let purged = content.segments.first().is_some_and(|segment| segment.first_index > 0);
+    if !db {
+        // A snapshot that a leader sent, which etcd renames to `db` when it starts.
+        if has_file(&snap_dir, ".snap.db")? {
+            return Ok(None);
+        }
+        let snapshot = wal::last_snapshot(content)?;
+        let gone = paths.db();
+        return Ok(match snapshot {
+            Some((index, _)) => {
+                Some(format!("the WAL has a snapshot at index {index}, and `{}` is gone", gone.display()))
+            }
+            None if purged => {
+                Some(format!("the beginning of the WAL was thrown away, and `{}` is gone", gone.display()))
+            }
+            None => None,
+        });
+    }
     if purged && needs_snap_files(journal) && !has_file(&snap_dir, ".snap")? {
-        return Ok(Some(format!("the WAL was cut after a snapshot, and all `{}/*.snap` are gone", snap_dir.display())));
+        return Ok(Some(format!(
+            "the beginning of the WAL was thrown away, and all `{}/*.snap` are gone",
+            snap_dir.display()
+        )));
     }
     Ok(None)
 }
