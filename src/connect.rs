@@ -5,8 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -116,8 +115,8 @@ pub struct Dialled {
     pub stream: Stream,
     /// Where it goes.
     pub address: IpAddr,
-    /// Tells later whether TLS came where none was expected.
-    pub hint: TlsHint,
+    /// What was seen on it.
+    pub wire: Wire,
 }
 
 /// Dials all addresses, one a little after the other; the first connection (TLS included) wins.
@@ -155,12 +154,12 @@ pub async fn dial_one(
         let tcp = TcpStream::connect(socket).await.map_err(|error| tcp_error(socket, &error))?;
         // Small questions and answers: Nagle's algorithm would only delay them.
         let _ = tcp.set_nodelay(true);
-        let hint = TlsHint::default();
-        let stream = match url.scheme {
-            Scheme::Http => Stream::Plain { tcp, hint: hint.clone() },
-            Scheme::Https => Stream::Tls(Box::new(handshake(url, tcp, security, socket).await?)),
+        let io = match url.scheme {
+            Scheme::Http => Io::Plain(tcp),
+            Scheme::Https => Io::Tls(Box::new(handshake(url, tcp, security, socket).await?)),
         };
-        Ok(Dialled { stream, address, hint })
+        let wire = Wire::default();
+        Ok(Dialled { stream: Stream::new(io, wire.clone()), address, wire })
     };
     let timed_out = || DialError::TimedOut { address: socket.to_string() };
     timeout_at(deadline, work).await.map_err(|_| timed_out())?
@@ -221,70 +220,124 @@ pub fn tls_reason(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// The sentence for the case that [`TlsHint`] tells of.
-pub const TLS_UNEXPECTED: &str = "it answers with TLS, and the URL says http";
-
-/// Whether a port that was dialled without TLS answered with it.
+/// What was seen on a connection, for the sentence that explains its end: the layers above lose it.
 #[derive(Clone, Debug, Default)]
-pub struct TlsHint(Arc<AtomicBool>);
+pub struct Wire(Arc<Mutex<Seen>>);
 
-impl TlsHint {
-    /// The first bytes were those of a TLS alert.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+#[derive(Debug, Default)]
+struct Seen {
+    is_secure: bool,
+    has_heard: bool,
+    tls_failure: Option<String>,
+}
+
+impl Wire {
+    /// Why TLS failed after the handshake, or that it came unasked.
+    pub fn tls_failure(&self) -> Option<String> {
+        self.seen().tls_failure.clone()
     }
+
+    /// What a connection that broke shows, unless it had carried an answer: then TLS is right.
+    pub fn closed_unheard(&self) -> Option<ClosedUnheard> {
+        let seen = self.seen();
+        match (seen.has_heard, seen.is_secure) {
+            (true, _) => None,
+            (false, true) => Some(ClosedUnheard::Secure),
+            (false, false) => Some(ClosedUnheard::Plain),
+        }
+    }
+
+    fn note<T>(&self, result: &Poll<io::Result<T>>, heard: &[u8]) {
+        let mut seen = self.seen();
+        // Record type 21 (alert), version 3.x: neither HTTP/1 nor HTTP/2 starts so.
+        if !seen.is_secure && !seen.has_heard && heard.starts_with(&[0x15, 0x03]) {
+            seen.tls_failure = Some("it answers with TLS, and the URL says http".to_owned());
+        }
+        seen.has_heard |= !heard.is_empty();
+        if let Poll::Ready(Err(error)) = result
+            && let Some(reason) = tls_reason(error)
+        {
+            seen.tls_failure = Some(reason);
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that was closed before it had carried a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClosedUnheard {
+    /// Without TLS.
+    #[error("the connection was closed without an answer (a port that wants TLS does that)")]
+    Plain,
+    /// After the TLS handshake.
+    #[error(
+        "the connection was closed right after the handshake (a port that rejects this pod's certificate does that)"
+    )]
+    Secure,
 }
 
 /// A connection with or without TLS.
 #[derive(Debug)]
-pub enum Stream {
-    /// Without.
-    Plain {
-        /// The connection.
-        tcp: TcpStream,
-        /// Set where TLS came all the same.
-        hint: TlsHint,
-    },
-    /// With.
+pub struct Stream {
+    io: Io,
+    wire: Wire,
+}
+
+#[derive(Debug)]
+enum Io {
+    Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn new(io: Io, wire: Wire) -> Self {
+        wire.seen().is_secure = matches!(io, Io::Tls(_));
+        Self { io, wire }
+    }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain { tcp, hint } => {
-                let start = buf.filled().len();
-                let polled = Pin::new(tcp).poll_read(cx, buf);
-                // Record type 21 (alert), version 3.x. No HTTP answer starts so.
-                if buf.filled().get(start..).is_some_and(|new| new.starts_with(&[0x15, 0x03])) {
-                    hint.0.store(true, Ordering::Relaxed);
-                }
-                polled
-            }
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
+        let start = buf.filled().len();
+        let polled = match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Io::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        };
+        self.wire.note(&polled, buf.filled().get(start..).unwrap_or_default());
+        polled
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain { tcp, .. } => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        let polled = match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Io::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        };
+        self.wire.note(&polled, &[]);
+        if let (Poll::Ready(Err(_)), Io::Tls(tls)) = (&polled, &mut self.io) {
+            // The peer's alert may lie there unread, and nobody would read it now.
+            let mut scratch = [0; 64];
+            let alert = Pin::new(tls).poll_read(cx, &mut ReadBuf::new(&mut scratch));
+            self.wire.note(&alert, &[]);
         }
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain { tcp, .. } => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Io::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain { tcp, .. } => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Io::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }
@@ -314,3 +367,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

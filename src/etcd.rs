@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use crate::connect::{self, DialError, Security, TLS_UNEXPECTED, TlsHint};
+use crate::connect::{self, ClosedUnheard, DialError, Security, Wire};
 use crate::names::{ClusterId, MemberId, Url};
 use crate::observation::{ListFailure, Member, MemberList};
 use crate::settings::Credentials;
@@ -42,6 +42,9 @@ pub enum CallFailure {
     /// Nothing was sent: the port could not be reached.
     #[error("{0}")]
     Unreachable(String),
+    /// Nothing was sent: the port took the connection at best, and then did not answer in time.
+    #[error("no answer from {0} in time")]
+    Unanswered(String),
     /// Nothing was done: TLS failed, on either side.
     #[error("TLS with {address}: {reason}")]
     Tls {
@@ -111,7 +114,8 @@ impl CallFailure {
 
     /// Another endpoint of the same cluster may take the call, and this one has certainly had no effect.
     pub fn is_of_the_endpoint(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Tls { .. } | Self::OtherCluster(_) | Self::Learner | Self::NoLeader)
+        let is_unsent = matches!(self, Self::Unreachable(_) | Self::Unanswered(_) | Self::Tls { .. });
+        is_unsent || matches!(self, Self::OtherCluster(_) | Self::Learner | Self::NoLeader)
     }
 }
 
@@ -119,9 +123,8 @@ impl From<DialError> for CallFailure {
     fn from(error: DialError) -> Self {
         match error {
             DialError::Tls { address, reason } => Self::Tls { address, reason },
-            DialError::Refused { .. } | DialError::TimedOut { .. } | DialError::Unreachable { .. } => {
-                Self::Unreachable(error.to_string())
-            }
+            DialError::TimedOut { address } => Self::Unanswered(address),
+            DialError::Refused { .. } | DialError::Unreachable { .. } => Self::Unreachable(error.to_string()),
         }
     }
 }
@@ -130,7 +133,7 @@ impl From<CallFailure> for ListFailure {
     fn from(failure: CallFailure) -> Self {
         match failure {
             CallFailure::NoLeader | CallFailure::LeaderChanged => Self::NoLeader,
-            CallFailure::TimedOut => Self::TimedOut,
+            CallFailure::TimedOut | CallFailure::Unanswered(_) => Self::TimedOut,
             CallFailure::Learner => Self::Learner,
             CallFailure::Denied(reason) => Self::Denied(reason),
             CallFailure::Unreachable(_) | CallFailure::Tls { .. } | CallFailure::ConnectionLost(_) => {
@@ -148,7 +151,7 @@ pub struct Connection {
     /// Where it goes.
     pub address: IpAddr,
     authority: String,
-    hint: TlsHint,
+    wire: Wire,
 }
 
 impl Connection {
@@ -168,14 +171,14 @@ impl Connection {
             .buffer_size(16);
         let channel = timeout_at(deadline, tonic::transport::Channel::connect(connector, transport))
             .await
-            .map_err(|_| CallFailure::Unreachable(format!("no answer from {url} in time")))?
+            .map_err(|_| CallFailure::Unanswered(url.authority()))?
             .map_err(|error| CallFailure::Unreachable(format!("{url}: {}", chain(&error))))?;
-        let (address, hint, authority) = (dialled.address, dialled.hint, url.authority());
+        let (address, wire, authority) = (dialled.address, dialled.wire, url.authority());
         let channel = Channel::Tonic(channel);
         let login = timeout_at(deadline, log_in(channel, access.credentials.as_ref())).await;
         let login = login.map_err(|_| CallFailure::TimedOut)?;
-        let client = login.map_err(|error| failure(error, &hint, &authority))?;
-        Ok(Self { client, address, authority, hint })
+        let client = login.map_err(|error| failure(error, &wire, &authority))?;
+        Ok(Self { client, address, authority, wire })
     }
 
     /// The member list as of now: a linearizable read first, then the list of the same member.
@@ -226,11 +229,11 @@ impl Connection {
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, CallFailure> {
         let answer = timeout_at(deadline, call).await.map_err(|_| self.timed_out())?;
-        answer.map_err(|error| failure(error, &self.hint, &self.authority))
+        answer.map_err(|error| failure(error, &self.wire, &self.authority))
     }
 
     fn timed_out(&self) -> CallFailure {
-        if self.hint.is_set() { unexpected_tls(&self.authority) } else { CallFailure::TimedOut }
+        tls_failure(&self.wire, &self.authority).unwrap_or(CallFailure::TimedOut)
     }
 }
 
@@ -259,28 +262,28 @@ pub(crate) fn member(member: &etcd_client::Member) -> Member {
     }
 }
 
-fn unexpected_tls(authority: &str) -> CallFailure {
-    CallFailure::Tls { address: authority.to_owned(), reason: TLS_UNEXPECTED.to_owned() }
+fn tls_failure(wire: &Wire, authority: &str) -> Option<CallFailure> {
+    wire.tls_failure().map(|reason| CallFailure::Tls { address: authority.to_owned(), reason })
 }
 
 /// What an error of the client means.
-fn failure(error: Error, hint: &TlsHint, authority: &str) -> CallFailure {
-    if hint.is_set() {
-        return unexpected_tls(authority);
-    }
-    match error {
-        Error::GRpcStatus(status) => {
-            if let Some(reason) = status.source().and_then(connect::tls_reason) {
-                return CallFailure::Tls { address: authority.to_owned(), reason };
-            }
-            // What etcd itself says carries no source: a source means that the transport failed.
-            match (refusal(&status), status.source()) {
-                (CallFailure::Other(_), Some(source)) => CallFailure::ConnectionLost(chain(source)),
-                (refusal, _) => refusal,
-            }
+fn failure(error: Error, wire: &Wire, authority: &str) -> CallFailure {
+    let transport = match &error {
+        // What etcd itself says carries no source: a source means that the transport failed.
+        Error::GRpcStatus(status) => match (refusal(status), status.source()) {
+            (CallFailure::Other(_), Some(source)) => chain(source),
+            (refusal, _) => return tls_failure(wire, authority).unwrap_or(refusal),
+        },
+        Error::TransportError(error) => chain(error),
+        other => return CallFailure::Other(other.to_string()),
+    };
+    match (tls_failure(wire, authority), wire.closed_unheard()) {
+        (Some(failure), _) => failure,
+        (None, None) => CallFailure::ConnectionLost(transport),
+        (None, Some(ClosedUnheard::Plain)) => CallFailure::ConnectionLost(ClosedUnheard::Plain.to_string()),
+        (None, Some(ClosedUnheard::Secure)) => {
+            CallFailure::Tls { address: authority.to_owned(), reason: ClosedUnheard::Secure.to_string() }
         }
-        Error::TransportError(error) => CallFailure::ConnectionLost(chain(&error)),
-        other => CallFailure::Other(other.to_string()),
     }
 }
 
@@ -305,7 +308,8 @@ fn refusal(status: &tonic::Status) -> CallFailure {
         _ if text.starts_with("request timed out") => CallFailure::TimedOut,
         _ if text.starts_with("authentication failed") => CallFailure::Denied(text.to_owned()),
         _ => match status.code() {
-            Code::PermissionDenied | Code::Unauthenticated => CallFailure::Denied(text.to_owned()),
+            Code::PermissionDenied => CallFailure::Denied(format!("{text} (the user needs the role `root`)")),
+            Code::Unauthenticated => CallFailure::Denied(text.to_owned()),
             Code::DeadlineExceeded | Code::Cancelled => CallFailure::TimedOut,
             code => CallFailure::Other(format!("etcd: {text} ({code:?})")),
         },

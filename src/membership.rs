@@ -103,7 +103,7 @@ impl Writer<'_> {
     /// Moves the leadership to a voter; the endpoint must be the leader's.
     ///
     /// # Errors
-    /// [`CallFailure::NotLeader`] where the endpoint is not the leader's; it is the only one that is asked.
+    /// [`CallFailure::NotLeader`] where the first endpoint that answers is not the leader's.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), CallFailure> {
         let check = |list: &MemberList| {
             find(list, to)?;
@@ -148,6 +148,7 @@ impl Writer<'_> {
         // What may be left of the time, if this endpoint hangs, has to do for the others.
         let share = (self.deadline - Instant::now()) / 2;
         let deadline = Instant::now() + share;
+        let unsent = |failure| unsent(failure, endpoint);
         let connection = Connection::open(endpoint, self.access, deadline).await.map_err(unsent)?;
         let list = connection.linearizable_list(deadline).await.map_err(unsent)?;
         if list.cluster_id != self.cluster_id {
@@ -159,8 +160,12 @@ impl Writer<'_> {
 }
 
 /// A failure of a read: no write was sent, so that its outcome is no question.
-fn unsent(failure: CallFailure) -> CallFailure {
-    if failure.is_without_effect() { failure } else { CallFailure::Unreachable(failure.to_string()) }
+fn unsent(failure: CallFailure, endpoint: &Endpoint) -> CallFailure {
+    match failure {
+        CallFailure::TimedOut => CallFailure::Unanswered(endpoint.url.authority()),
+        other if other.is_without_effect() => other,
+        other => CallFailure::Unreachable(format!("{}: {other}", endpoint.url)),
+    }
 }
 
 fn find(list: &MemberList, member_id: MemberId) -> Result<&Member, CallFailure> {

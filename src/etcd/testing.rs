@@ -117,12 +117,26 @@ impl Etcd {
         }
     }
 
+    /// Makes it hang.
+    pub(crate) fn stop(&self) {
+        let process = self.child.as_ref().unwrap().id();
+        let process = nix::unistd::Pid::from_raw(process.try_into().unwrap());
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
     pub(crate) fn entry(&self) -> String {
         format!("{}={}", self.name, self.peer_url)
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint { url: self.client_url.clone(), addresses: vec![LOCAL] }
+    }
+
+    pub(crate) fn has_wal(&self) -> bool {
+        let wal = std::fs::read_dir(self.directory.path().join("data/member/wal"));
+        wal.is_ok_and(|mut files| {
+            files.any(|file| file.is_ok_and(|file| file.path().ends_with("0000000000000000-0000000000000000.wal")))
+        })
     }
 
     pub(crate) fn log(&self) -> String {

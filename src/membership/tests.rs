@@ -189,11 +189,13 @@ async fn a_write_without_an_answer_is_of_unknown_outcome() {
     let Some(binary) = testing::one_binary() else { return };
     let mut members = testing::running_cluster(&binary, 3).await;
     let access = Access::default();
-    let connection = Connection::open(&members[0].endpoint(), &access, soon()).await.unwrap();
-    let list = connection.linearizable_list(soon()).await.unwrap();
-    let voter = list.members.iter().find(|member| member.name == "m3").unwrap().id;
-    members[1].kill();
+    // One is dead, and may be removed; the other one hangs.
     members[2].kill();
+    members[1].list(&access).await;
+    let list = members[0].list(&access).await;
+    let voter = list.members.iter().find(|member| member.name == "m3").unwrap().id;
+    let connection = Connection::open(&members[0].endpoint(), &access, soon()).await.unwrap();
+    members[1].stop();
     let deadline = Instant::now() + Duration::from_millis(200);
     let mut client = connection.client();
     let failure = connection.call(deadline, client.member_remove(voter.0)).await.map(|_| ()).unwrap_err();

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::timeout_at;
 
 use super::{Asker, Question};
-use crate::connect::{self, Security, TLS_UNEXPECTED, TlsHint};
+use crate::connect::{self, ClosedUnheard, Security, Wire};
 use crate::names::{ClusterId, MemberId};
 use crate::rollcall::{NAMESPACE_HEADER, POD_HEADER, RESOLVED_HEADER, SAYS_HEADER, SERVICE_HEADER, STATEMENT_PATH};
 use crate::observation::{EtcdVersion, EtcdView, ListFailure, Member, PeerView, Silence, Statement};
@@ -50,8 +50,7 @@ pub(super) async fn ask(
     };
     match timeout_at(question.deadline, work).await {
         Ok(answer) => answer,
-        Err(_) if port.is_tls_unexpected() => Err(port.unexpected_tls()),
-        Err(_) => Err(Silence::TimedOut(port.socket())),
+        Err(_) => Err(port.tls_failure().unwrap_or_else(|| Silence::TimedOut(port.socket()))),
     }
 }
 
@@ -66,7 +65,7 @@ struct PeerPort<'a> {
 
 struct Connection {
     sender: http1::SendRequest<Empty<Bytes>>,
-    hint: TlsHint,
+    wire: Wire,
     driver: tokio::task::JoinHandle<hyper::Result<()>>,
 }
 
@@ -164,29 +163,31 @@ impl PeerPort<'_> {
         builder.max_buf_size(BUFFER_BYTES_MAX);
         let handshake = builder.handshake(TokioIo::new(dialled.stream)).await;
         let (sender, connection) = handshake.map_err(|error| self.http_failure(&error))?;
-        Ok(Connection { sender, hint: dialled.hint, driver: tokio::spawn(connection) })
+        Ok(Connection { sender, wire: dialled.wire, driver: tokio::spawn(connection) })
     }
 
     fn http_failure(&self, error: &hyper::Error) -> Silence {
-        if self.is_tls_unexpected() {
-            return self.unexpected_tls();
-        }
-        if let Some(reason) = error.source().and_then(connect::tls_reason) {
-            return Silence::Tls { address: self.socket(), reason };
+        if let Some(failure) = self.tls_failure() {
+            return failure;
         }
         if error.is_parse() || error.is_parse_too_large() {
             return self.not_etcd(&format!("does not speak HTTP/1.1 ({error})"));
         }
-        let cause = error.source().map(|cause| format!(" ({cause})")).unwrap_or_default();
-        Silence::Unreachable(format!("{}: {error}{cause}", self.socket()))
+        match self.connection.as_ref().and_then(|open| open.wire.closed_unheard()) {
+            Some(ClosedUnheard::Secure) => {
+                Silence::Tls { address: self.socket(), reason: ClosedUnheard::Secure.to_string() }
+            }
+            Some(ClosedUnheard::Plain) => Silence::Unreachable(format!("{}: {}", self.socket(), ClosedUnheard::Plain)),
+            None => {
+                let cause = error.source().map(|cause| format!(" ({cause})")).unwrap_or_default();
+                Silence::Unreachable(format!("{}: {error}{cause}", self.socket()))
+            }
+        }
     }
 
-    fn is_tls_unexpected(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.hint.is_set())
-    }
-
-    fn unexpected_tls(&self) -> Silence {
-        Silence::Tls { address: self.socket(), reason: TLS_UNEXPECTED.to_owned() }
+    fn tls_failure(&self) -> Option<Silence> {
+        let reason = self.connection.as_ref()?.wire.tls_failure()?;
+        Some(Silence::Tls { address: self.socket(), reason })
     }
 
     fn not_etcd(&self, what: &str) -> Silence {
