@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::intent::Intent;
+use crate::intent::{Discovery, Intent};
 use crate::names::PodName;
 use crate::observation::{Dns, PodsWanted, ServiceRecords};
 
-/// No StatefulSet of etcd is larger; a record that says so is not followed.
+/// No StatefulSet of etcd is larger: a record that says so brings in no more than itself.
 const ORDINALS_MAX: u32 = 256;
 
 /// Every ordinal from the start up to the largest of the initial size, the highest in the service's records, and what
@@ -21,15 +21,19 @@ pub fn span(intent: &Intent, dns: &Dns, wanted: Option<&PodsWanted>) -> BTreeSet
         pods.extend(named.iter().cloned());
     }
     if let Some(wanted) = wanted {
-        let replicas = wanted.replicas.map(|count| intent.ordinal_start + count).unwrap_or_default();
-        let ordinals = wanted.claimed.iter().copied().chain(intent.ordinal_start..replicas.min(ORDINALS_MAX));
+        let count = wanted.replicas.unwrap_or_default().min(ORDINALS_MAX);
+        let replicas = intent.ordinal_start..intent.ordinal_start.saturating_add(count);
+        let ordinals = wanted.claimed.iter().copied().chain(replicas);
         pods.extend(ordinals.filter_map(|ordinal| intent.pod.sibling(ordinal)));
     }
-    fill_gaps(&mut pods, intent);
+    if intent.discovery != Discovery::Static {
+        fill_gaps(&mut pods, intent);
+    }
     pods
 }
 
-/// A pod that has no record just now may still have a disk.
+/// A pod that has no record just now may still have a disk. Where the peers are given, the numbers in their names
+/// mean nothing.
 fn fill_gaps(pods: &mut BTreeSet<PodName>, intent: &Intent) {
     let mut highest: BTreeMap<String, u32> = BTreeMap::new();
     for (set, ordinal) in pods.iter().filter_map(PodName::split) {
@@ -38,6 +42,7 @@ fn fill_gaps(pods: &mut BTreeSet<PodName>, intent: &Intent) {
     }
     for (set, ordinal) in highest {
         let first = if intent.pod.split().is_some_and(|(own, _)| own == set) { intent.ordinal_start } else { ordinal };
-        pods.extend((first..=ordinal.min(ORDINALS_MAX)).map(|ordinal| PodName::new(format!("{set}-{ordinal}"))));
+        let last = ordinal.min(first.saturating_add(ORDINALS_MAX));
+        pods.extend((first..=last).map(|ordinal| PodName::new(format!("{set}-{ordinal}"))));
     }
 }
