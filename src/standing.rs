@@ -171,3 +171,6 @@ pub fn belongs_to(disk: &Disk, intent: &Intent) -> Option<PodName> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
