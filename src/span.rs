@@ -46,3 +46,77 @@ fn fill_gaps(pods: &mut BTreeSet<PodName>, intent: &Intent) {
         pods.extend((first..=last).map(|ordinal| PodName::new(format!("{set}-{ordinal}"))));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent::tests::intent;
+    use crate::observation::DnsFailure;
+
+    fn named(pods: &[&str]) -> Dns {
+        let pods = pods.iter().map(|pod| PodName::from(*pod)).collect();
+        Dns { service: ServiceRecords::Pods(pods), ..Dns::default() }
+    }
+
+    fn is(intent: &Intent, dns: &Dns, wanted: Option<&PodsWanted>, expected: &[&str]) {
+        let span: Vec<String> = span(intent, dns, wanted).iter().map(PodName::to_string).collect();
+        assert_eq!(span, expected);
+    }
+
+    fn wanted(replicas: Option<u32>, claimed: &[u32]) -> PodsWanted {
+        PodsWanted { replicas, claimed: claimed.iter().copied().collect() }
+    }
+
+    #[test]
+    fn the_founders_and_this_pod_at_least() {
+        is(&intent(1), &Dns::default(), None, &["etcd-0", "etcd-1", "etcd-2"]);
+        is(&intent(4), &named(&[]), None, &["etcd-0", "etcd-1", "etcd-2", "etcd-3", "etcd-4"]);
+        let failed = Dns { service: ServiceRecords::Failed(DnsFailure::NxDomain), ..Dns::default() };
+        is(&intent(1), &failed, None, &["etcd-0", "etcd-1", "etcd-2"]);
+    }
+
+    #[test]
+    fn up_to_the_highest_record() {
+        is(&intent(0), &named(&["etcd-4"]), None, &["etcd-0", "etcd-1", "etcd-2", "etcd-3", "etcd-4"]);
+    }
+
+    #[test]
+    fn up_to_what_the_api_knows() {
+        let all = ["etcd-0", "etcd-1", "etcd-2", "etcd-3"];
+        is(&intent(0), &named(&[]), Some(&wanted(Some(4), &[])), &all);
+        is(&intent(0), &named(&[]), Some(&wanted(None, &[0, 3])), &all);
+        is(&intent(0), &named(&[]), Some(&wanted(Some(1), &[])), &all[..3]);
+    }
+
+    #[test]
+    fn from_the_first_ordinal() {
+        let mut from_five = intent(0);
+        from_five.ordinal_start = 5;
+        from_five.pod = PodName::from("etcd-6");
+        from_five.plan.founders.truncate(1);
+        from_five.plan.founders[0].peer_urls = vec!["http://etcd-5.etcd.ns.svc:2380".parse().unwrap()];
+        is(&from_five, &named(&["etcd-7"]), None, &["etcd-5", "etcd-6", "etcd-7"]);
+        is(&from_five, &named(&[]), Some(&wanted(Some(4), &[])), &["etcd-5", "etcd-6", "etcd-7", "etcd-8"]);
+    }
+
+    #[test]
+    fn other_sets_as_they_are_named() {
+        is(&intent(0), &named(&["etcd-b-2"]), None, &["etcd-0", "etcd-1", "etcd-2", "etcd-b-2"]);
+    }
+
+    #[test]
+    fn numbers_in_given_names_mean_nothing() {
+        let mut given = intent(1);
+        given.discovery = Discovery::Static;
+        given.plan.founders.remove(0);
+        is(&given, &Dns { service: ServiceRecords::Static, ..Dns::default() }, None, &["etcd-1", "etcd-2"]);
+    }
+
+    #[test]
+    fn absurd_numbers_are_not_followed() {
+        assert_eq!(span(&intent(0), &named(&["etcd-4000000000"]), None).len(), 258);
+        let mut late = intent(0);
+        late.ordinal_start = u32::MAX;
+        assert!(span(&late, &named(&[]), Some(&wanted(Some(u32::MAX), &[]))).len() <= 260);
+    }
+}
