@@ -102,3 +102,67 @@ fn majority_gives(intent: &Intent, list: &MemberList, etcds: &[(&PodName, &Url, 
     });
     agreeing.count() * 2 > voters.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent::tests::{intent, member};
+    use crate::journal::{Journal, Stage};
+    use crate::names::DiskId;
+    use crate::observation::{Pairing, WalFacts};
+
+    fn disk(wal: Wal, journal: JournalFile) -> Disk {
+        Disk { wal, db: false, journal, pairing: Pairing::NotNeeded, misplaced_wal: None }
+    }
+
+    #[test]
+    fn the_wal_says_which_cluster_before_the_journal() {
+        let facts = WalFacts {
+            member_id: MemberId(1),
+            cluster_id: ClusterId(1),
+            term: 0,
+            index: 0,
+            spoke: true,
+            missing: None,
+        };
+        let mut journal =
+            Journal::of_new_disk(DiskId::from("d"), PodName::from("etcd-0"), String::new(), String::new());
+        assert_eq!(expected_cluster(&disk(Wal::Absent, JournalFile::Valid(journal.clone()))), None);
+        journal.cluster_id = Some(ClusterId(3));
+        assert_eq!(expected_cluster(&disk(Wal::Absent, JournalFile::Valid(journal.clone()))), Some(ClusterId(3)));
+        journal.stage = Stage::Intent { cluster_id: ClusterId(2) };
+        assert_eq!(expected_cluster(&disk(Wal::Absent, JournalFile::Valid(journal.clone()))), Some(ClusterId(2)));
+        let both = disk(Wal::Present(facts), JournalFile::Valid(journal));
+        assert_eq!(expected_cluster(&both), Some(ClusterId(1)));
+        assert_eq!(expected_cluster(&disk(Wal::Absent, JournalFile::Absent)), None);
+    }
+
+    #[test]
+    fn clusters_are_foreign_that_cannot_be_ours() {
+        let pods = [PodName::from("etcd-0"), PodName::from("etcd-1")];
+        let cluster = |expected, ids: &[u64]| Cluster {
+            newest: None,
+            confirmed: None,
+            running: pods.iter().zip(ids).map(|(pod, id)| (pod, ClusterId(*id))).collect(),
+            expected,
+        };
+        assert!(cluster(None, &[1, 1]).foreign().is_empty());
+        assert_eq!(cluster(None, &[1, 2]).foreign().len(), 2);
+        assert_eq!(cluster(Some(ClusterId(1)), &[1, 2]).foreign(), [ClusterId(2)].into());
+        assert!(cluster(Some(ClusterId(1)), &[1]).foreign().is_empty());
+        assert_eq!(cluster(None, &[1, 2]).who_runs_which(), "etcd-0 runs 1, etcd-1 runs 2");
+    }
+
+    #[test]
+    fn own_members_go_by_the_pod() {
+        let list = [
+            member(1, "etcd-0", &["http://etcd-0.etcd.ns.svc:2380"]),
+            member(2, "", &["http://etcd-1.etcd.ns.svc:2380"]),
+            member(3, "etcd-1", &["https://etcd-1.etcd:2380"]),
+        ];
+        let own: Vec<MemberId> = own_members(&intent(1), &list).iter().map(|member| member.id).collect();
+        assert_eq!(own, [MemberId(2), MemberId(3)]);
+        assert_eq!(by_id(&list, MemberId(3)).map(|member| member.id), Some(MemberId(3)));
+        assert!(by_id(&list, MemberId(4)).is_none());
+    }
+}

@@ -29,7 +29,7 @@ use crate::intent::Intent;
 use crate::journal::{Journal, Stage};
 use crate::names::{ClusterId, DiskId, MemberId, PodName};
 use crate::observation::{
-    Answer, JournalFile, Kind, Member, MemberList, Observation, OwnName, PeerView, Statement, Wal,
+    Answer, JournalFile, Kind, Member, MemberList, Observation, OwnName, PeerView, ServiceRecords, Statement, Wal,
 };
 use crate::plan::{Action, Decision, Rule, Start, Step};
 use crate::span::span;
@@ -43,7 +43,7 @@ pub fn decide(intent: &Intent, seen: &Observation) -> Decision {
     let table = Table::new(intent, seen);
     let mut decision = table.first_match();
     decision.warnings = table.warnings();
-    if intent.hold && matches!(decision.action, Action::Take(_) | Action::Start(_)) {
+    if intent.hold && !matches!(decision.action, Action::Wait { .. }) {
         let why = format!("BOOTSTRAP_HOLD is set. Without it: {} ({})", decision.why, decision.rule);
         return Decision { warnings: decision.warnings, ..table.wait(Rule::Hold, why) };
     }
@@ -86,6 +86,7 @@ impl<'a> Table<'a> {
         }
         if let Some(list) = self.cluster.newest
             && cluster::own_members(self.intent, &list.members).len() > 1
+            && !self.data_is_listed(list)
         {
             return self.two_members(list);
         }
@@ -147,6 +148,11 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// A WAL goes by its ID: whatever else is listed for this pod, its member can start.
+    fn data_is_listed(&self, list: &MemberList) -> bool {
+        matches!(&self.standing, Standing::Wal(facts) if cluster::by_id(&list.members, facts.member_id).is_some())
+    }
+
     fn two_members(&self, list: &MemberList) -> Decision {
         let ids: Vec<String> = cluster::own_members(self.intent, &list.members)
             .iter()
@@ -191,6 +197,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The service's records were read, so that the span is more than a guess.
+    fn service_is_known(&self) -> bool {
+        matches!(self.seen.dns.service, ServiceRecords::Pods(_) | ServiceRecords::Static)
+    }
+
     fn own_disk(&self) -> Option<&'a DiskId> {
         standing::disk_id(&self.seen.disk)
     }
@@ -223,7 +234,9 @@ impl<'a> Table<'a> {
     /// Peers run a cluster that this disk does not belong to, or several clusters.
     fn foreign(&self) -> Option<Decision> {
         let foreign = self.cluster.foreign();
-        if foreign.is_empty() || self.cluster.newest.is_some() {
+        // A disk that knows no cluster cannot tell which of several is its own, whichever has a leader.
+        let ours_leads = self.cluster.newest.is_some() && self.cluster.expected.is_some();
+        if foreign.is_empty() || ours_leads {
             return None;
         }
         let why = match self.cluster.expected {

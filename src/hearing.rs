@@ -58,3 +58,142 @@ fn all_blank(
     };
     others.iter().map(disk).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent::Founder;
+    use crate::names::{ClusterId, ProcessId};
+    use crate::observation::{EtcdView, ListFailure, Silence, Statement};
+
+    fn pod(n: u32) -> PodName {
+        PodName::new(format!("etcd-{n}"))
+    }
+
+    fn plan(token: &str) -> Plan {
+        let founder = |n| Founder {
+            name: format!("etcd-{n}"),
+            peer_urls: vec![format!("http://etcd-{n}.etcd:2380").parse().unwrap()],
+        };
+        Plan::new((0..3).map(founder).collect(), token.to_owned())
+    }
+
+    fn said(n: u32, kind: Kind, disk: &str, token: &str) -> PeerView {
+        PeerView::Waiting(Statement {
+            version: Statement::VERSION,
+            pod: pod(n),
+            service: "etcd".to_owned(),
+            namespace: "ns".to_owned(),
+            disk_id: DiskId::from(disk),
+            process_id: ProcessId::from("p"),
+            plan: plan(token),
+            kind,
+        })
+    }
+
+    fn blank(n: u32) -> PeerView {
+        said(n, Kind::Blank, &format!("disk-{n}"), "t")
+    }
+
+    struct Ear {
+        hearing: Hearing,
+        peers: BTreeMap<PodName, Answer>,
+        clock: u64,
+    }
+
+    impl Ear {
+        fn new() -> Self {
+            Self { hearing: Hearing::default(), peers: BTreeMap::new(), clock: 0 }
+        }
+
+        /// A question and its answer, one after the other.
+        fn hear(&mut self, n: u32, view: PeerView) -> bool {
+            let asked = self.ask();
+            self.answer(n, asked, view)
+        }
+
+        fn ask(&mut self) -> u64 {
+            self.clock += 1;
+            self.clock - 1
+        }
+
+        fn answer(&mut self, n: u32, asked: u64, view: PeerView) -> bool {
+            let answered = self.ask();
+            let url = format!("http://etcd-{n}.etcd:2380").parse().unwrap();
+            self.peers.insert(pod(n), Answer { asked, answered, url, view });
+            let others = [pod(1), pod(2)].into();
+            self.hearing = self.hearing.after(&others, &plan("t"), &self.peers, self.clock);
+            self.hearing.heard_twice().is_some()
+        }
+    }
+
+    #[test]
+    fn two_rounds_of_all() {
+        let mut ear = Ear::new();
+        assert!(!ear.hear(1, blank(1)));
+        assert!(!ear.hear(2, blank(2)));
+        assert!(!ear.hear(1, blank(1)));
+        assert!(ear.hear(2, blank(2)));
+        let disks = [(pod(1), DiskId::from("disk-1")), (pod(2), DiskId::from("disk-2"))].into();
+        assert_eq!(ear.hearing.heard_twice(), Some(&disks));
+        // It stays heard while nobody takes it back.
+        assert!(ear.hear(1, said(1, Kind::Prepared(BTreeMap::new()), "disk-1", "t")));
+    }
+
+    #[test]
+    fn a_question_of_the_first_round_is_not_of_the_second() {
+        let mut ear = Ear::new();
+        ear.hear(1, blank(1));
+        let early = ear.ask();
+        ear.hear(2, blank(2));
+        ear.hear(2, blank(2));
+        assert!(!ear.answer(1, early, blank(1)));
+        assert!(ear.hear(1, blank(1)));
+    }
+
+    #[test]
+    fn whoever_says_else_or_nothing_begins_it_anew() {
+        let etcd =
+            EtcdView { cluster_id: ClusterId(1), members: None, version: None, list: Err(ListFailure::NotAsked) };
+        for other in [
+            PeerView::Silent(Silence::TimedOut("10.0.0.1:2380".to_owned())),
+            PeerView::Etcd(etcd),
+            said(1, Kind::Lost, "disk-1", "t"),
+            said(1, Kind::WasMember, "disk-1", "t"),
+            said(1, Kind::Blank, "disk-1", "another"),
+        ] {
+            let mut ear = Ear::new();
+            ear.hear(1, blank(1));
+            ear.hear(2, blank(2));
+            assert!(!ear.hear(1, other));
+            assert_eq!(ear.hearing, Hearing::default());
+            assert!(!ear.hear(1, blank(1)));
+            assert!(!ear.hear(2, blank(2)));
+            assert!(ear.hear(1, blank(1)));
+        }
+    }
+
+    #[test]
+    fn another_disk_begins_it_anew() {
+        let mut ear = Ear::new();
+        ear.hear(1, blank(1));
+        ear.hear(2, blank(2));
+        ear.hear(2, blank(2));
+        assert!(!ear.hear(1, said(1, Kind::Blank, "another", "t")));
+        assert!(!ear.hear(1, said(1, Kind::Blank, "another", "t")));
+        assert!(ear.hear(2, blank(2)));
+    }
+
+    #[test]
+    fn more_pods_begin_it_anew_and_nobody_needs_no_round() {
+        let mut ear = Ear::new();
+        ear.hear(1, blank(1));
+        ear.hear(2, blank(2));
+        ear.hear(1, blank(1));
+        ear.hear(2, blank(2));
+        let wider = [pod(1), pod(2), pod(3)].into();
+        assert_eq!(ear.hearing.after(&wider, &plan("t"), &ear.peers, 99), Hearing::default());
+        let alone = Hearing::default().after(&BTreeSet::new(), &plan("t"), &BTreeMap::new(), 0);
+        assert_eq!(alone.heard_twice(), Some(&BTreeMap::new()));
+    }
+}

@@ -41,4 +41,21 @@ mod tests {
             .collect();
         assert_eq!(ids, ["a394e0ee91773643", "d10297b8d2f01265", "4f98c3545405a0b0"]);
     }
+
+    /// What three members of etcd 3.6.16 called themselves, started with these URLs and this token.
+    #[test]
+    fn the_ids_are_those_that_etcd_gets() {
+        let ids: Vec<MemberId> =
+            (1..4).map(|n| member_id(&[format!("http://127.0.7.{n}:2380").parse().unwrap()], "etcd-check")).collect();
+        let texts: Vec<String> = ids.iter().map(MemberId::to_string).collect();
+        assert_eq!(texts, ["dbea72ef72758fb4", "d3fa14f439ce0a31", "835177b7a5871811"]);
+        assert_eq!(cluster_id(ids.clone()).to_string(), "a51073fa0079dc73");
+        assert_eq!(cluster_id(ids.into_iter().rev()).to_string(), "a51073fa0079dc73");
+    }
+
+    #[test]
+    fn the_order_of_the_urls_does_not_matter() {
+        let [a, b]: [Url; 2] = ["http://b:1", "http://a:1"].map(|url| url.parse().unwrap());
+        assert_eq!(member_id(&[a.clone(), b.clone()], "t"), member_id(&[b, a], "t"));
+    }
 }

@@ -223,3 +223,130 @@ pub enum OnRemoved {
     /// Refuse.
     Fail,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    /// The pod `etcd-OWN` of `etcd` in `ns`, with three founders.
+    pub(crate) fn intent(own: u32) -> Intent {
+        let founder = |n| Founder {
+            name: format!("etcd-{n}"),
+            peer_urls: vec![url(&format!("http://etcd-{n}.etcd.ns.svc:2380"))],
+        };
+        Intent {
+            pod: PodName::new(format!("etcd-{own}")),
+            name: format!("etcd-{own}"),
+            namespace: "ns".to_owned(),
+            service: Some("etcd".to_owned()),
+            domain: "cluster.local".to_owned(),
+            peer_urls: vec![url(&format!("http://etcd-{own}.etcd.ns.svc:2380"))],
+            client_urls: vec![url(&format!("http://etcd-{own}.etcd.ns.svc:2379"))],
+            plan: Plan::new((0..3).map(founder).collect(), "ns/etcd".to_owned()),
+            ordinal_start: 0,
+            discovery: Discovery::Srv,
+            state: State::Auto,
+            join_as: JoinAs::Learner,
+            on_lost_data: OnLostData::Replace,
+            on_removed: OnRemoved::Rejoin,
+            force_new_cluster: false,
+            learners_max: 1,
+            hold: false,
+            timeout: None,
+        }
+    }
+
+    pub(crate) fn member(id: u64, name: &str, peer_urls: &[&str]) -> Member {
+        Member {
+            id: MemberId(id),
+            name: name.to_owned(),
+            peer_urls: peer_urls.iter().map(|url| (*url).to_owned()).collect(),
+            client_urls: vec!["http://c:2379".to_owned()],
+            is_learner: false,
+        }
+    }
+
+    #[test]
+    fn a_founder_has_a_static_id() {
+        assert!(intent(2).is_founder() && !intent(3).is_founder());
+        let own = [url("http://etcd-2.etcd.ns.svc:2380")];
+        assert_eq!(intent(2).static_id(), Some(identity::member_id(&own, "ns/etcd")));
+        assert_eq!(intent(3).static_id(), None);
+    }
+
+    #[test]
+    fn a_plan_is_the_same_in_any_order() {
+        let mut founders = intent(0).plan.founders;
+        founders.reverse();
+        assert_eq!(Plan::new(founders, "ns/etcd".to_owned()), intent(0).plan);
+        assert_ne!(Plan::new(intent(0).plan.founders, "other".to_owned()).cluster_id, intent(0).plan.cluster_id);
+        let two_urls = Founder { name: "m".to_owned(), peer_urls: vec![url("http://a:1"), url("http://b:1")] };
+        assert_eq!(Plan::new(vec![two_urls], String::new()).initial_cluster(), "m=http://a:1,m=http://b:1");
+    }
+
+    #[test]
+    fn a_founder_at_an_address_is_the_pod_of_its_name() {
+        let founder = |text| Founder { name: "etcd-1".to_owned(), peer_urls: vec![url(text)] };
+        assert_eq!(founder("http://10.0.0.1:2380").pod(), PodName::from("etcd-1"));
+        assert_eq!(founder("http://other-1.etcd:2380").pod(), PodName::from("other-1"));
+    }
+
+    #[test]
+    fn a_member_is_mine_by_its_pod() {
+        let mine = |name, urls: &[&str]| intent(1).is_mine(&member(1, name, urls));
+        assert!(mine("", &["http://etcd-1.etcd.ns.svc:2380"]));
+        assert!(mine("x", &["https://etcd-1.etcd.ns.svc.cluster.local:2381"]));
+        assert!(mine("etcd-1", &["http://10.0.0.1:2380"]));
+        assert!(!mine("etcd-1", &["http://etcd-2.etcd.ns.svc:2380"]));
+        assert!(!mine("etcd-2", &["http://etcd-b-1.etcd.ns.svc:2380"]));
+        assert!(!mine("", &["http://etcd-10.etcd.ns.svc:2380"]));
+        // An unstarted member at this pod's address has no name yet.
+        let at_address = Intent { peer_urls: vec![url("http://10.0.0.1:2380")], ..intent(1) };
+        assert!(at_address.is_mine(&member(1, "", &["http://10.0.0.1:2380"])));
+        assert!(!at_address.is_mine(&member(1, "", &["http://10.0.0.1:2381"])));
+    }
+
+    #[test]
+    fn hosts_are_the_same_however_short() {
+        let same = |a, b| intent(0).same_host(a, b);
+        for host in [
+            "etcd-0.etcd",
+            "etcd-0.etcd.ns",
+            "etcd-0.etcd.ns.svc",
+            "ETCD-0.etcd.ns.svc.cluster.local",
+            "etcd-0.etcd.ns.svc.cluster.local.",
+        ] {
+            assert!(same(host, "etcd-0.etcd.ns.svc"), "{host}");
+        }
+        for host in ["etcd-0", "etcd-1.etcd.ns.svc", "etcd-0.etcd.other.svc", "etcd-0.etc", "etcd-0.etcd.ns.svcx"] {
+            assert!(!same(host, "etcd-0.etcd.ns.svc"), "{host}");
+        }
+        let no_service = Intent { service: None, ..intent(0) };
+        assert!(!no_service.same_host("etcd-0.etcd", "etcd-0.etcd.ns.svc") && no_service.same_host("a.b.", "A.b"));
+    }
+
+    #[test]
+    fn absolute_is_for_the_services_own_names() {
+        let absolute = |host| intent(0).absolute(host);
+        let full = Some("etcd-4.etcd.ns.svc.cluster.local.".to_owned());
+        assert_eq!(absolute("etcd-4.etcd"), full);
+        assert_eq!(absolute("etcd-4.etcd.ns.svc.cluster.local"), full);
+        assert_eq!(absolute("db.example.com."), Some("db.example.com.".to_owned()));
+        assert_eq!(absolute("db.example.com"), None);
+        assert_eq!(absolute("etcd-4"), None);
+    }
+
+    #[test]
+    fn a_peer_is_looked_for_where_the_plan_has_it_else_beside_this_pod() {
+        let mut intent = intent(1);
+        intent.plan.founders[0].peer_urls = vec![url("https://etcd-0.elsewhere:1")];
+        assert_eq!(intent.peer_url(&PodName::from("etcd-0")), url("https://etcd-0.elsewhere:1"));
+        assert_eq!(intent.peer_url(&PodName::from("etcd-7")), url("http://etcd-7.etcd.ns.svc:2380"));
+        intent.peer_urls = vec![url("http://mine:1")];
+        assert_eq!(intent.peer_url(&PodName::from("etcd-1")), url("http://mine:1"));
+    }
+}

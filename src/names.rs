@@ -255,3 +255,91 @@ impl From<Url> for String {
         url.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_written_as_etcd_writes_it() {
+        assert_eq!(MemberId(0x0a3).to_string(), "a3");
+        assert_eq!("4f98c3545405a0b0".parse::<MemberId>().unwrap(), MemberId(0x4f98_c354_5405_a0b0));
+        assert_eq!(serde_json::to_string(&ClusterId(0xbad)).unwrap(), "\"bad\"");
+        assert_eq!(serde_json::from_str::<ClusterId>("\"bad\"").unwrap(), ClusterId(0xbad));
+        assert!("".parse::<MemberId>().is_err() && "g".parse::<MemberId>().is_err());
+        assert!("10000000000000000".parse::<MemberId>().is_err());
+    }
+
+    #[test]
+    fn a_pod_has_a_set_and_an_ordinal() {
+        for (name, split) in [
+            ("etcd-0", Some(("etcd", 0))),
+            ("etcd-a-12", Some(("etcd-a", 12))),
+            ("etcd", None),
+            ("etcd-", None),
+            ("-1", None),
+            ("etcd-01", None),
+            ("etcd-+1", None),
+            ("etcd-99999999999", None),
+            ("10.0.0.1", None),
+        ] {
+            assert_eq!(PodName::new(name).split(), split, "{name}");
+        }
+        assert_eq!(PodName::new("etcd-a-2").sibling(10), Some(PodName::new("etcd-a-10")));
+        assert_eq!(PodName::new("etcd").sibling(1), None);
+    }
+
+    #[test]
+    fn pods_order_by_set_and_then_by_number() {
+        let mut names: Vec<PodName> = ["etcd-10", "etcd-2", "db-3", "etcd", "etcd-a-1"].map(PodName::from).into();
+        names.sort();
+        let names: Vec<&str> = names.iter().map(PodName::as_str).collect();
+        assert_eq!(names, ["db-3", "etcd", "etcd-2", "etcd-10", "etcd-a-1"]);
+    }
+
+    #[test]
+    fn a_host_is_a_pod_by_its_first_label() {
+        assert_eq!(PodName::of_host("etcd-1.etcd.ns.svc"), PodName::from("etcd-1"));
+        assert_eq!(PodName::of_host("etcd-1"), PodName::from("etcd-1"));
+        assert_eq!(PodName::of_host("10.1.2.3"), PodName::from("10.1.2.3"));
+        assert_eq!(PodName::of_host("fd00::1"), PodName::from("fd00::1"));
+    }
+
+    #[test]
+    fn a_url_is_what_etcd_takes() {
+        for text in ["http://etcd-0.etcd:2380", "https://10.0.0.1:1", "http://[fd00::1]:2380"] {
+            assert_eq!(text.parse::<Url>().unwrap().to_string(), text);
+        }
+        assert_eq!("http://a:1/".parse::<Url>().unwrap().to_string(), "http://a:1");
+        let v6: Url = "http://[fd00::1]:2380".parse().unwrap();
+        assert_eq!((v6.host.as_str(), v6.authority().as_str()), ("fd00::1", "[fd00::1]:2380"));
+        for text in [
+            "",
+            "etcd-0:2380",
+            "unix://x:1",
+            "HTTP://a:1",
+            "http://a",
+            "http://:1",
+            "http://a:70000",
+            "http://a:",
+            "http://a:1/x",
+            "http://a:1?x",
+            "http://u@a:1",
+            "http://fd00::1:2380",
+            "http://[fd00::1:2380",
+            "http://[a]:1",
+            "http://a b:1",
+            "http://a:1#x",
+        ] {
+            assert!(text.parse::<Url>().is_err(), "{text}");
+        }
+        assert!("http://a".parse::<Url>().unwrap_err().to_string().contains("`http://a`"));
+    }
+
+    #[test]
+    fn a_url_at_another_pod_keeps_the_rest() {
+        let at = |url: &str| url.parse::<Url>().unwrap().at_pod(&PodName::from("etcd-7")).to_string();
+        assert_eq!(at("https://etcd-0.etcd.ns.svc:2380"), "https://etcd-7.etcd.ns.svc:2380");
+        assert_eq!(at("http://etcd-0:1"), "http://etcd-7:1");
+    }
+}

@@ -43,7 +43,9 @@ pub struct Loss {
 impl Loss {
     fn of(what: impl Into<String>, disk: &Disk) -> Self {
         let unreadable = matches!(disk.wal, Wal::Unreadable { .. });
-        Self { what: what.into(), leftovers: disk.db || disk.wal != Wal::Absent, unreadable }
+        // A broken pairing is itself something that only an archive settles.
+        let leftovers = disk.db || disk.wal != Wal::Absent || disk.pairing == Pairing::Broken;
+        Self { what: what.into(), leftovers, unreadable }
     }
 }
 
@@ -108,6 +110,10 @@ impl<'a> Standing<'a> {
             JournalFile::Valid(Journal { stage: Stage::Prepared { .. }, .. }) => Kind::Blank,
             _ => Kind::WasMember,
         };
+        // Half archived: the WAL may be gone while the journal still says PREPARED.
+        if let JournalFile::Valid(Journal { archiving: Some(archiving), .. }) = &disk.journal {
+            return if archiving.never_spoke { by_stage() } else { Kind::WasMember };
+        }
         match self {
             Self::Wal(WalFacts { member_id, cluster_id, term, index, .. }) => {
                 Kind::Data { member_id: *member_id, cluster_id: *cluster_id, term: *term, index: *index }
@@ -165,3 +171,6 @@ pub fn belongs_to(disk: &Disk, intent: &Intent) -> Option<PodName> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

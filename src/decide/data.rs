@@ -32,11 +32,11 @@ impl Table<'_> {
         } else if let Some(foreign) = self.only_foreign(facts.cluster_id) {
             return foreign;
         }
-        if self.cluster.newest.is_none() && self.nobody_leads() {
+        let unconfirmed = self.journal().map_or(0, |journal| journal.unconfirmed_starts);
+        if self.cluster.newest.is_none() && unconfirmed == 0 && self.nobody_leads() {
             let why = "it has data, and no peer has a leader: a cold restart waits for nobody";
             return start(Rule::DataRestart, restart(facts), why);
         }
-        let unconfirmed = self.journal().map_or(0, |journal| journal.unconfirmed_starts);
         let grace = GRACE.saturating_mul(1 << unconfirmed.min(10)).min(GRACE_MAX);
         if self.seen.since.start < grace {
             return self
@@ -98,13 +98,16 @@ impl Table<'_> {
         ))
     }
 
-    /// Everybody who may be a peer has answered, and none can have a leader.
+    /// Everybody who may be a peer has answered, and none can have a leader. Before the service was asked nobody
+    /// knows who may be a peer: a cluster of one may have grown and removed its founder, which would start etcd only
+    /// to be told so, again and again.
     fn nobody_leads(&self) -> bool {
-        self.others.iter().all(|pod| match self.view(pod) {
-            Some(PeerView::Waiting(_)) => true,
-            Some(PeerView::Etcd(etcd)) => etcd.list == Err(ListFailure::NoLeader),
-            Some(PeerView::Silent(_)) | None => false,
-        })
+        self.service_is_known()
+            && self.others.iter().all(|pod| match self.view(pod) {
+                Some(PeerView::Waiting(_)) => true,
+                Some(PeerView::Etcd(etcd)) => etcd.list == Err(ListFailure::NoLeader),
+                Some(PeerView::Silent(_)) | None => false,
+            })
     }
 }
 

@@ -8,8 +8,8 @@ use super::{Table, and_list, journal_stage, refuse, replace, start};
 use crate::cluster::by_id;
 use crate::intent::{OnLostData, Plan, State};
 use crate::journal::Stage;
-use crate::names::{DiskId, MemberId, PodName};
-use crate::observation::{Kind, PeerView};
+use crate::names::{ClusterId, DiskId, MemberId, PodName};
+use crate::observation::{Kind, Member, PeerView, Statement};
 use crate::plan::{Decision, InitialClusterState, Rule, Start};
 use crate::standing::Standing;
 
@@ -19,24 +19,18 @@ pub(super) const SILENT_FOR: Duration = Duration::from_secs(5);
 impl Table<'_> {
     /// Blank, or a member once.
     pub(super) fn without_data(&self) -> Decision {
+        if let Some(decision) = self.foreign() {
+            return decision;
+        }
         if let Some(list) = self.cluster.confirmed {
             let cluster_id = list.cluster_id;
             return match self.own(list) {
-                Some(own) if own.has_started() && self.intent.on_lost_data == OnLostData::Fail => refuse(
-                    Rule::LossRefused,
-                    69,
-                    format!(
-                        "this disk is empty, the cluster {cluster_id} knows its member {}, and BOOTSTRAP_ON_LOST_DATA=fail",
-                        own.id
-                    ),
-                    "restore the volume, or set BOOTSTRAP_ON_LOST_DATA=replace to replace the member",
-                ),
                 Some(own) => {
                     let why = format!(
                         "the cluster {cluster_id} lists {} for this pod, but its data is not on this disk",
                         own.id
                     );
-                    replace(cluster_id, own, why)
+                    self.replace_lost(cluster_id, own, why)
                 }
                 None => {
                     let exclude = self.intent.static_id().into_iter().collect();
@@ -46,6 +40,19 @@ impl Table<'_> {
             };
         }
         if self.standing == Standing::Blank { self.roll_call() } else { self.no_leader() }
+    }
+
+    /// The listed member of this pod is replaced; where it has run, its disk is lost, and the settings may refuse that.
+    pub(super) fn replace_lost(&self, cluster_id: ClusterId, own: &Member, why: impl Into<String>) -> Decision {
+        if !own.has_started() || self.intent.on_lost_data == OnLostData::Replace {
+            return replace(cluster_id, own, why);
+        }
+        refuse(
+            Rule::LossRefused,
+            69,
+            format!("{}, and BOOTSTRAP_ON_LOST_DATA=fail", why.into()),
+            "restore the volume, or set BOOTSTRAP_ON_LOST_DATA=replace to replace the member",
+        )
     }
 
     /// There is a cluster to be joined or finished, but nobody leads it.
@@ -85,7 +92,7 @@ impl Table<'_> {
             );
         }
         match (self.seen.hearing.heard_twice(), self.own_disk()) {
-            (Some(heard), Some(own)) if self.enough_founders(|pod| heard.contains_key(pod)) => {
+            (Some(heard), Some(own)) if self.all_heard(heard) => {
                 let mut disks = heard.clone();
                 disks.insert(self.intent.pod.clone(), own.clone());
                 let stage = Stage::Prepared { plan: self.intent.plan.clone(), static_id, disks };
@@ -103,14 +110,14 @@ impl Table<'_> {
             match (by_id(&list.members, static_id), self.own(list)) {
                 (Some(own), _) if !own.client_urls.is_empty() => {
                     let why = format!("the member {static_id} has run, but not on this disk");
-                    return self.when_confirmed(|| replace(cluster_id, own, why));
+                    return self.when_confirmed(|| self.replace_lost(cluster_id, own, why));
                 }
                 (Some(_), _) => {
                     return self.found(Rule::FoundFollow, plan, static_id, "a peer runs the planned cluster");
                 }
                 (None, Some(other)) => {
                     let why = format!("the cluster lists {} for this pod instead of {static_id}", other.id);
-                    return self.when_confirmed(|| replace(cluster_id, other, why));
+                    return self.when_confirmed(|| self.replace_lost(cluster_id, other, why));
                 }
                 (None, None) => {
                     let why = format!("the member {static_id} of this pod was removed before it started");
@@ -223,8 +230,19 @@ impl Table<'_> {
     /// `BOOTSTRAP_STATE=new`: a majority of the initial members is prepared, and nobody else says anything.
     fn silent_or_prepared(&self, prepared: &BTreeMap<PodName, &BTreeMap<PodName, DiskId>>) -> bool {
         self.enough_founders(|pod| prepared.contains_key(pod))
-            && self.others.iter().all(|pod| prepared.contains_key(pod) || !self.intent.plan.pods().contains(pod))
+            && self.others.iter().all(|pod| {
+                let blank = |said: &Statement| said.kind == Kind::Blank && !self.intent.plan.pods().contains(pod);
+                prepared.contains_key(pod) || self.statement_of(pod).is_some_and(blank)
+            })
             && self.seen.since.start >= SILENT_FOR
+    }
+
+    /// The hearing is of everybody who has to speak now: DNS may show more pods than when it was heard, and before DNS
+    /// has shown any, nobody knows who has to speak.
+    fn all_heard(&self, heard: &BTreeMap<PodName, DiskId>) -> bool {
+        self.service_is_known()
+            && self.others.iter().all(|pod| heard.contains_key(pod))
+            && self.enough_founders(|pod| heard.contains_key(pod))
     }
 
     /// All initial members, or with `BOOTSTRAP_STATE=new` a majority, for fewer could never have a leader.
@@ -247,6 +265,9 @@ impl Table<'_> {
             })
             .map(|pod| (pod.clone(), self.describe(pod)))
             .collect();
+        if !self.service_is_known() {
+            return "the service's DNS records are not known yet: they tell which pods have to say so".to_owned();
+        }
         if missing.is_empty() {
             return format!("every pod has said that it is {what}; asking once more");
         }

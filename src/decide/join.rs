@@ -22,14 +22,16 @@ impl Table<'_> {
             match list.members.iter().find(|member| member.id == id) {
                 Some(member) if member.has_started() => {
                     let why = format!("the member {id} was added for this pod and has run, but not on this disk");
-                    return self.when_confirmed(|| replace(cluster_id, member, why));
+                    return self.when_confirmed(|| self.replace_lost(cluster_id, member, why));
                 }
                 Some(member) => return self.start_joined(list.cluster_id, &list.members, member),
                 None => {}
             }
             let why = format!("the member {id} that was added for this pod is gone again");
             return self.when_confirmed(|| match self.own(list) {
-                Some(other) => replace(cluster_id, other, format!("{why}, and {} is listed for it", other.id)),
+                Some(other) => {
+                    self.replace_lost(cluster_id, other, format!("{why}, and {} is listed for it", other.id))
+                }
                 None => journal_stage(Rule::JoinIntent, Stage::Intent { cluster_id }, vec![id], why),
             });
         }
@@ -89,19 +91,22 @@ impl Table<'_> {
                 let stage = Stage::Joined { cluster_id, member_id: own.id, learner: own.is_learner };
                 journal_stage(Rule::JoinFound, stage, vec![], format!("the member {} was added for this pod", own.id))
             }
-            Some(own) => replace(cluster_id, own, format!("the member {} of this pod has run before", own.id)),
+            Some(own) => {
+                self.replace_lost(cluster_id, own, format!("the member {} of this pod has run before", own.id))
+            }
             None => self.add(list),
         }
     }
 
     fn add(&self, list: &MemberList) -> Decision {
         let learners: Vec<&Member> = list.members.iter().filter(|member| member.is_learner).collect();
-        let learner = self.intent.join_as == JoinAs::Learner;
+        let voters = list.members.len() - learners.len();
+        // A second voter takes the quorum with it until it has started.
+        let learner = self.intent.join_as == JoinAs::Learner || voters < 2;
         if learner && learners.len() >= self.intent.learners_max {
             return self.slot_is_taken(&learners);
         }
         if !learner {
-            let voters = list.members.len() - learners.len();
             let connected = list.members.iter().filter(|member| !member.is_learner && self.runs(list, member)).count();
             if connected * 2 <= voters + 1 {
                 let why = format!(

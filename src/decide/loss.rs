@@ -2,8 +2,9 @@
 
 use super::{Table, refuse, take};
 use crate::intent::OnLostData;
-use crate::names::{ClusterId, MemberId};
-use crate::observation::{Kind, Wal};
+use crate::journal::{Journal, Stage};
+use crate::names::{ClusterId, MemberId, PodName};
+use crate::observation::{JournalFile, Kind, Wal};
 use crate::plan::{Decision, Rule, Step};
 use crate::standing::Loss;
 
@@ -47,15 +48,23 @@ impl Table<'_> {
     /// could have spoken. A cluster of one has nobody to ask.
     fn nobody_ever_ran(&self) -> bool {
         let founders = self.intent.plan.pods();
-        founders.len() > 1
+        // Its own journal may know better: who joined had a cluster to join.
+        let began = match &self.seen.disk.journal {
+            JournalFile::Valid(Journal { stage: Stage::Fresh | Stage::Prepared { .. }, was_member, .. }) => !was_member,
+            JournalFile::Valid(_) | JournalFile::Torn(_) => false,
+            JournalFile::Absent => true,
+        };
+        // Silence is no consent here, whatever BOOTSTRAP_STATE says.
+        let prepared = |pod: &PodName| {
+            self.statement_of(pod)
+                .is_some_and(|said| matches!(said.kind, Kind::Prepared(_)) && said.plan == self.intent.plan)
+        };
+        let blank = |pod: &PodName| self.statement_of(pod).is_some_and(|said| said.kind == Kind::Blank);
+        began
+            && founders.len() > 1
             && founders.contains(&self.intent.pod)
-            && self.others.iter().all(|pod| {
-                self.statement_of(pod).is_some_and(|said| match said.kind {
-                    Kind::Prepared(_) => said.plan == self.intent.plan,
-                    Kind::Blank => !founders.contains(pod),
-                    _ => false,
-                })
-            })
+            && founders.iter().all(|pod| *pod == self.intent.pod || prepared(pod))
+            && self.others.iter().all(|pod| founders.contains(pod) || blank(pod))
     }
 
     fn archive_of_loss(&self, never_spoke: bool) -> Step {

@@ -1,0 +1,127 @@
+//! The rows of a disk that has lost something.
+
+use super::*;
+
+/// The ways of losing data: what is left has to be put aside in all but the last.
+fn losses() -> Vec<(&'static str, Row)> {
+    let base = || row(2, 3);
+    let unreadable = Wal::Unreadable { path: "/w/0.wal".into(), reason: "is all zeros".to_owned() };
+    vec![
+        (
+            "db without WAL and journal",
+            base().seen(|seen| {
+                seen.disk.db = true;
+                seen.disk.journal = JournalFile::Absent;
+            }),
+        ),
+        ("db without WAL, fresh journal", base().seen(|seen| seen.disk.db = true)),
+        ("unreadable WAL", base().seen(|seen| seen.disk.wal = unreadable)),
+        ("WAL without its db", base().wal(static_id(2)).wal_facts(|facts| facts.missing = Some("no db".to_owned()))),
+        ("one of two volumes", base().wal(static_id(2)).seen(|seen| seen.disk.pairing = Pairing::Broken)),
+        ("one of two volumes, nothing left", base().prepared().seen(|seen| seen.disk.pairing = Pairing::Broken)),
+    ]
+}
+
+fn used_up() -> Vec<(&'static str, Row)> {
+    vec![
+        ("PREPARED, used up", row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)))),
+        ("JOINED, used up", row(2, 3).joined(planned(3), ADDED).journal(|journal| journal.wal_seen = Some(ADDED))),
+        ("a WAL was adopted and is gone", row(2, 3).journal(|journal| journal.wal_seen = Some(static_id(2)))),
+    ]
+}
+
+#[test]
+fn with_a_leader_what_is_left_is_archived() {
+    for (what, row) in losses() {
+        let decision = row.led(&[0, 1], planned(3), &[founder(0), founder(1), founder(2)]).decide();
+        let Action::Take(Step::Archive { never_spoke: false, .. }) = decision.action else {
+            panic!("{what}: {decision:#?}")
+        };
+        assert_eq!(decision.rule, Rule::LossArchive, "{what}");
+    }
+}
+
+#[test]
+fn the_archive_says_whose_it_is() {
+    let members = [founder(0), founder(1), founder(2)];
+    let row = row(2, 3).wal(static_id(2)).wal_facts(|facts| facts.missing = Some("no db".to_owned()));
+    let archive = Step::Archive { member_id: Some(static_id(2)), cluster_id: Some(planned(3)), never_spoke: false };
+    row.led(&[0, 1], planned(3), &members).takes(Rule::LossArchive, archive);
+}
+
+#[test]
+fn with_a_leader_and_nothing_left_the_member_is_replaced() {
+    for (what, row) in used_up() {
+        let own = if what.starts_with("JOINED") { ADDED } else { static_id(2) };
+        let row = row.led(&[0, 1], planned(3), &[founder(0), founder(1), voter(2, own)]);
+        row.journals(Rule::ReplaceMember, Stage::Removing { cluster_id: planned(3), member_id: own }, &[own]);
+    }
+    let gone = row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)));
+    gone.led(&[0, 1], planned(3), &[founder(0), founder(1)]).journals(
+        Rule::JoinIntent,
+        Stage::Intent { cluster_id: planned(3) },
+        &[static_id(2)],
+    );
+}
+
+#[test]
+fn without_a_leader_it_waits() {
+    for (what, row) in losses().into_iter().chain(used_up()) {
+        for row in [
+            row.clone().silent(0).silent(1),
+            row.clone().says_data(0).says_data(1),
+            row.clone().says_prepared(0).silent(1),
+            row.clone().says_prepared(0).says(1, Kind::Blank),
+            row.clone().says_prepared(0).says(1, Kind::WasMember),
+            row.clone().says_prepared(0).runs(1, planned(3), None),
+            row.clone().says_prepared(0).says_prepared(1).silent(3),
+            row.clone().says_prepared(0).says_prepared(1).says_data(3),
+        ] {
+            let decision = row.decide();
+            assert_eq!(decision.rule, Rule::LossWaits, "{what}: {decision:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_list_without_a_majority_is_no_leader() {
+    let members = [founder(0), founder(1), founder(2)];
+    let row = row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)));
+    row.led(&[0], planned(3), &members).silent(1).waits(Rule::ListUnconfirmed);
+}
+
+#[test]
+fn where_every_other_founder_is_prepared_nobody_ever_ran() {
+    let ready = |row: Row| row.says_prepared(0).says_prepared(1).says(3, Kind::Blank);
+    let seen_then_lost = row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)));
+    ready(seen_then_lost).takes(Rule::LossBeforeFounding, Step::NoteWal(None));
+    let rest = row(2, 3).prepared().wal(static_id(2)).wal_facts(|facts| facts.missing = Some("no db".to_owned()));
+    let archive = Step::Archive { member_id: Some(static_id(2)), cluster_id: Some(planned(3)), never_spoke: true };
+    ready(rest).takes(Rule::LossBeforeFounding, archive);
+}
+
+#[test]
+fn every_other_means_every_other_under_the_same_plan() {
+    let lost = || row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)));
+    let mut other_plan = lost().says_prepared(0).says_prepared(1);
+    if let PeerView::Waiting(said) = &mut other_plan.seen.peers.get_mut(&pod(1)).unwrap().view {
+        said.plan = plan(5);
+    }
+    other_plan.waits(Rule::LossWaits);
+    // Silence is no consent, and who joined had a cluster to join.
+    let new = lost().intent(|intent| intent.state = State::New);
+    new.says_prepared(0).silent(1).waits(Rule::LossWaits);
+    let joined = row(2, 3).joined(planned(3), ADDED).journal(|journal| journal.wal_seen = Some(ADDED));
+    joined.says_prepared(0).says_prepared(1).waits(Rule::LossWaits);
+    // A cluster of one has nobody to ask.
+    let alone = row(0, 1).prepared().journal(|journal| journal.wal_seen = Some(static_id(0)));
+    alone.waits(Rule::LossWaits);
+}
+
+#[test]
+fn a_loss_is_refused_where_the_settings_say_so() {
+    for (what, row) in losses().into_iter().chain(used_up()) {
+        let row = row.intent(|intent| intent.on_lost_data = OnLostData::Fail).silent(0).silent(1);
+        row.refuses(Rule::LossRefused, if what == "unreadable WAL" { 65 } else { 69 });
+    }
+}
