@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::data_dir::{OWN_DIR, Paths};
 use crate::disk_error::{DiskError, create_dir_synced, found, sync_dir};
 use crate::failpoint;
-use crate::journal::{Archiving, Journal};
+use crate::journal::Archiving;
 use crate::names::{ClusterId, MemberId};
 
 const PREFIX: &str = "archive-";

@@ -119,6 +119,11 @@ struct PairingRecord {
     wal_dir: PathBuf,
 }
 
+/// Looks at the volumes once.
+pub fn observe(paths: &Paths) -> Result<Disk, DiskError> {
+    Observer::new(paths.clone()).observe()
+}
+
 /// Looks at the volumes again and again, and reads the WAL only where it has changed.
 #[derive(Debug)]
 pub struct Observer {

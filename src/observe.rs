@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -17,7 +17,7 @@ use crate::hearing::Hearing;
 use crate::intent::Intent;
 use crate::names::{MemberId, PodName, ProcessId, Url};
 use crate::observation::{
-    Answer, Disk, DnsFailure, Member, Observation, PeerView, PodsWanted, Resolution, Silence, Since,
+    Answer, Disk, Dns, DnsFailure, Member, Observation, PeerView, PodsWanted, Resolution, Silence, Since,
 };
 use crate::peers::{PeerClient, Question, Resolve};
 
@@ -32,6 +32,7 @@ pub struct Observer {
     intent: Arc<Intent>,
     process_id: ProcessId,
     shared: Arc<Shared>,
+    dns_changes: watch::Receiver<Arc<Dns>>,
     askers: BTreeMap<PodName, Asker>,
     disk: Disk,
     pods_wanted: Option<PodsWanted>,
@@ -90,6 +91,7 @@ impl Observer {
         let mut observer = Self {
             intent,
             process_id,
+            dns_changes: shared.dns.subscribe(),
             shared: Arc::new(shared),
             askers: BTreeMap::new(),
             disk,
@@ -127,14 +129,12 @@ impl Observer {
     }
 
     /// Waits until something is different, or for this long.
-    pub async fn changed(&self, at_most: Duration) {
-        let either = async {
-            tokio::select! {
-                () = self.shared.changed.notified() => {}
-                () = self.shared.dns.changed() => {}
-            }
-        };
-        let _ = timeout(at_most, either).await;
+    pub async fn changed(&mut self, at_most: Duration) {
+        tokio::select! {
+            () = self.shared.changed.notified() => {}
+            Ok(()) = self.dns_changes.changed() => {}
+            () = tokio::time::sleep(at_most) => {}
+        }
     }
 
     /// A step was taken: the disk is as given, and whatever was answered before counts no more.
@@ -192,13 +192,12 @@ impl Observer {
     fn note_durations(&mut self, seen: &mut Observation) {
         let cluster = Cluster::of(&self.intent, seen);
         let foreign = !cluster.foreign().is_empty();
-        let learners: Vec<Member> =
-            cluster.newest.map(|list| list.members.iter().filter(|member| member.is_learner).cloned().collect()).unwrap_or_default();
+        let learners: Option<Vec<Member>> = cluster
+            .newest
+            .map(|list| list.members.iter().filter(|member| member.is_learner).cloned().collect());
         self.foreign = foreign.then(|| self.foreign.unwrap_or_else(Instant::now));
         seen.since.foreign = self.foreign.map(|since| since.elapsed()).unwrap_or_default();
-        if cluster.newest.is_none() {
-            return;
-        }
+        let Some(learners) = learners else { return };
         let gone = |member: &Member| match hosts_of(member).first().and_then(|host| seen.dns.hosts.get(host)) {
             Some(Resolution::Failed(failure)) => failure.is_absent(),
             _ => false,

@@ -102,10 +102,13 @@ impl Startup {
         let process_id = ProcessId(random_id());
         let (client, access) = clients(&settings);
         let client = Arc::new(client);
-        let observer = Observer::new(intent.clone(), process_id.clone(), dns.clone(), client.clone(), disk, start);
+        let mut observer = Observer::new(intent.clone(), process_id.clone(), dns.clone(), client.clone(), disk, start);
+        let seen = observer.observe();
+        let decision = decide(&intent, &seen);
+        let status = Status::new((*intent).clone(), seen, decision, start.into_std());
+        let status = watch::Sender::new(Arc::new(status));
         let (dials, dialled) = mpsc::channel(DIALS_MAX);
         let statement = watch::Sender::new(None);
-        let status = watch::Sender::new(Arc::new(Status::starting(&intent)));
         Ok(Self {
             intent,
             paths,

@@ -91,7 +91,7 @@ fn waiting(unknown: Peer, said: &Statement) -> Peer {
         Kind::Data { member_id, cluster_id, .. } => {
             Peer { state, cluster_id: Some(*cluster_id), member_id: Some(*member_id), ..unknown }
         }
-        Kind::Blank | Kind::Held | Kind::Prepared(_) | Kind::Lost | Kind::WasMember => Peer { state, ..unknown },
+        Kind::Blank | Kind::Prepared(_) | Kind::Lost | Kind::WasMember => Peer { state, ..unknown },
     }
 }
 
@@ -268,8 +268,6 @@ pub enum PeerState {
     Silent,
     /// It waits with a blank disk.
     Blank,
-    /// It waits, on hold.
-    Held,
     /// It waits, and has promised to found.
     Prepared,
     /// It waits with data.
@@ -284,11 +282,10 @@ pub enum PeerState {
 
 impl PeerState {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::NotAsked,
         Self::Silent,
         Self::Blank,
-        Self::Held,
         Self::Prepared,
         Self::Data,
         Self::Lost,
@@ -299,7 +296,6 @@ impl PeerState {
     fn of(kind: &Kind) -> Self {
         match kind {
             Kind::Blank => Self::Blank,
-            Kind::Held => Self::Held,
             Kind::Prepared(_) => Self::Prepared,
             Kind::Data { .. } => Self::Data,
             Kind::Lost => Self::Lost,
@@ -313,7 +309,6 @@ impl PeerState {
             Self::NotAsked => "not-asked",
             Self::Silent => "silent",
             Self::Blank => "blank",
-            Self::Held => "held",
             Self::Prepared => "prepared",
             Self::Data => "data",
             Self::Lost => "lost",

@@ -16,22 +16,14 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::plan::Decision;
+use crate::settings::LogFormat;
 
 /// What is shown where nothing is set.
 const FILTER: &str = "info";
 /// Libraries that are shown from WARN on, unless the filter names them.
 const QUIET: [&str; 7] = ["h2", "hickory", "hyper", "hyper_util", "rustls", "tonic", "tower"];
 
-/// How a line looks (`BOOTSTRAP_LOG_FORMAT`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people: time, level, message, fields.
-    Text,
-    /// One JSON object a line: level, ts, msg, fields, as etcd's zap writes it.
-    Json,
-}
-
-impl Format {
+impl LogFormat {
     /// Text on a terminal, JSON elsewhere.
     pub fn of_stderr() -> Self {
         if io::stderr().is_terminal() { Self::Text } else { Self::Json }
@@ -50,13 +42,13 @@ pub struct FilterError {
 ///
 /// # Errors
 /// Where the filter cannot be read; then nothing is logged yet.
-pub fn start(filter: Option<&str>, format: Option<Format>) -> Result<(), FilterError> {
-    let subscriber = subscriber(filter.unwrap_or(FILTER), format.unwrap_or_else(Format::of_stderr), io::stderr)?;
+pub fn start(filter: Option<&str>, format: Option<LogFormat>) -> Result<(), FilterError> {
+    let subscriber = subscriber(filter.unwrap_or(FILTER), format.unwrap_or_else(LogFormat::of_stderr), io::stderr)?;
     let _already = subscriber.try_init();
     Ok(())
 }
 
-fn subscriber<W>(filter: &str, format: Format, writer: W) -> Result<impl Subscriber + Send + Sync, FilterError>
+fn subscriber<W>(filter: &str, format: LogFormat, writer: W) -> Result<impl Subscriber + Send + Sync, FilterError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -82,7 +74,7 @@ fn targets(text: &str) -> Result<Targets, FilterError> {
     Ok(given.with_targets(quiet))
 }
 
-struct Line(Format);
+struct Line(LogFormat);
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -96,8 +88,8 @@ where
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let level = *event.metadata().level();
         match self.0 {
-            Format::Text => writeln!(writer, "{now} {level:>5} {message}{rest}"),
-            Format::Json => {
+            LogFormat::Text => writeln!(writer, "{now} {level:>5} {message}{rest}"),
+            LogFormat::Json => {
                 let message = quoted(&message);
                 writeln!(writer, "{{\"level\":\"{}\",\"ts\":\"{now}\",\"msg\":{message}{rest}}}", zap_level(level))
             }
@@ -120,7 +112,7 @@ fn quoted(text: &str) -> String {
 
 /// The message, and the other fields as they stand behind it.
 struct Fields {
-    format: Format,
+    format: LogFormat,
     message: String,
     rest: String,
 }
@@ -134,9 +126,9 @@ impl Fields {
             return;
         }
         let _never = match self.format {
-            Format::Text if plain || !value.contains([' ', '"', '\n']) => write!(self.rest, " {name}={value}"),
-            Format::Text => write!(self.rest, " {name}={value:?}"),
-            Format::Json => {
+            LogFormat::Text if plain || !value.contains([' ', '"', '\n']) => write!(self.rest, " {name}={value}"),
+            LogFormat::Text => write!(self.rest, " {name}={value:?}"),
+            LogFormat::Json => {
                 let taken = ["level", "ts", "msg"].contains(&name);
                 let value = if plain { value.to_owned() } else { quoted(value) };
                 write!(self.rest, ",\"{name}{}\":{value}", if taken { "_" } else { "" })
@@ -256,7 +248,7 @@ mod tests {
         }
     }
 
-    fn logged(filter: &str, format: Format, log: impl FnOnce()) -> Vec<String> {
+    fn logged(filter: &str, format: LogFormat, log: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = subscriber(filter, format, move || writer.clone()).unwrap();
@@ -267,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_json_line_is_one_flat_object_like_etcds() {
-        let lines = logged("info", Format::Json, || {
+        let lines = logged("info", LogFormat::Json, || {
             let error = io::Error::other("a \"quoted\" cause\nin two lines");
             tracing::warn!(pod = %"etcd-1", attempts = 3, ready = false, share = f64::NAN, level = "x", %error, "peer is silent");
         });
@@ -287,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_text_line_is_for_people() {
-        let lines = logged("info", Format::Text, || tracing::info!(pod = "etcd-1", why = "no record", "waits"));
+        let lines = logged("info", LogFormat::Text, || tracing::info!(pod = "etcd-1", why = "no record", "waits"));
         assert_eq!(lines.len(), 1);
         assert!(lines[0].ends_with("Z  INFO waits pod=etcd-1 why=\"no record\""), "{}", lines[0]);
     }
@@ -302,7 +294,7 @@ mod tests {
             tracing::error!(target: "h2", "e");
         };
         let messages = |filter: &str| {
-            let lines = logged(filter, Format::Text, log);
+            let lines = logged(filter, LogFormat::Text, log);
             lines.iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect::<String>()
         };
         assert_eq!(messages("info"), "be");

@@ -61,6 +61,8 @@ pub fn resolve(
         join_as: values.join_as,
         on_lost_data: values.on_lost_data,
         on_removed: values.on_removed,
+        learners_max: learners_max(&etcd),
+        hold: values.hold,
         timeout: values.timeout,
     };
     Ok(Settings {
@@ -346,4 +348,10 @@ fn force_new_cluster(given: &Invocation, etcd: &EtcdSettings, pod: &PodName) -> 
         ));
     }
     Ok(chosen)
+}
+
+/// How many learners the cluster takes at a time. etcd checks the value itself.
+fn learners_max(etcd: &EtcdSettings) -> usize {
+    let given = ["max-learners", "experimental-max-learners"].iter().find_map(|name| etcd.get(name)?.parse().ok());
+    given.unwrap_or(1)
 }
