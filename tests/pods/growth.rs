@@ -54,7 +54,7 @@ fn three_grow_to_five_at_once_and_stay_writable() {
     writer.wait_for(20, SOON);
     let written = writer.stop();
     assert!(written.longest_gap < Duration::from_secs(2), "{:?}", written.longest_gap);
-    check(&all(&pods), &written, SOON).assert_clean();
+    check(&all(&pods), &[&written], SOON).assert_clean();
 }
 
 #[test]

@@ -3,4 +3,7 @@
 pub mod harness;
 
 mod dns_works;
+mod founding;
+mod growth;
 mod harness_works;
+pub mod templates;
