@@ -160,6 +160,8 @@ fn cluster_of(seen: &Observation, journal: &Journal) -> Option<ClusterId> {
 pub fn journal_of(disk: &Disk) -> Result<Journal, Fatal> {
     match &disk.journal {
         JournalFile::Valid(journal) => Ok(journal.clone()),
-        other => Err(Fatal::new(crate::exit::Exit::Data, format!("the journal is gone from under this process: {other:?}"))),
+        other => {
+            Err(Fatal::new(crate::exit::Exit::Data, format!("the journal is gone from under this process: {other:?}")))
+        }
     }
 }

@@ -186,12 +186,8 @@ async fn promote(
     seen: &Observation,
 ) -> Result<(), CallFailure> {
     let endpoints = endpoints(client, seen);
-    let writer = Writer {
-        cluster_id: list.cluster_id,
-        endpoints: &endpoints,
-        access,
-        deadline: Instant::now() + CALL_TIMEOUT,
-    };
+    let writer =
+        Writer { cluster_id: list.cluster_id, endpoints: &endpoints, access, deadline: Instant::now() + CALL_TIMEOUT };
     match writer.promote(member_id).await {
         Ok(_) | Err(CallFailure::NotLearner) => Ok(()),
         Err(failure) => Err(failure),

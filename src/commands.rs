@@ -18,7 +18,8 @@ use crate::surroundings::RESOLV_CONF;
 /// Where resolv.conf cannot be read.
 pub fn dns(settings: &Settings) -> Result<Arc<DnsWatch>, Fatal> {
     let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-    let resolver = Resolver::new(settings.dns_server, &resolv_conf)
-        .map_err(|error| Fatal::new(Exit::Config, error.to_string()).hint("set BOOTSTRAP_DNS_SERVER, or the pod's dnsPolicy"))?;
+    let resolver = Resolver::new(settings.dns_server, &resolv_conf).map_err(|error| {
+        Fatal::new(Exit::Config, error.to_string()).hint("set BOOTSTRAP_DNS_SERVER, or the pod's dnsPolicy")
+    })?;
     Ok(Arc::new(DnsWatch::start(Arc::new(settings.intent.clone()), Arc::new(resolver), LocalAddresses::now)))
 }

@@ -449,7 +449,13 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
         }
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?} {:?} {:?} nobody listens there, which is known at once", start.elapsed(), resolver.budget().sent(), over);
+        assert!(
+            start.elapsed() < Duration::from_millis(500),
+            "{:?} {:?} {:?} nobody listens there, which is known at once",
+            start.elapsed(),
+            resolver.budget().sent(),
+            over
+        );
         assert_eq!(resolver.budget().sent(), 5);
         good.set_mood(Mood::Silent);
         let failed = resolve(&resolver, HOST, IPV4).await.unwrap_err();

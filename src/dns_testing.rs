@@ -233,6 +233,8 @@ pub(crate) fn intent(ordinal: u32, founders: u32, discovery: Discovery) -> Inten
         on_lost_data: OnLostData::Replace,
         on_removed: OnRemoved::Rejoin,
         force_new_cluster: false,
+        learners_max: 1,
+        hold: false,
         timeout: None,
     }
 }

@@ -30,7 +30,8 @@ pub async fn launch(
     if journal != ready.journal_on_disk {
         journal_file::write(&paths.journal_dir, &journal)?;
     }
-    let command = etcd_command::command(settings, &ready.start, std::env::vars_os(), &paths.journal_dir.join("etcd.yaml"));
+    let command =
+        etcd_command::command(settings, &ready.start, std::env::vars_os(), &paths.journal_dir.join("etcd.yaml"));
     if let Some((path, text)) = &command.config_file {
         write_config(path, text)?;
     }
@@ -45,11 +46,13 @@ pub async fn launch(
         command.program.display(),
         command.args.join(" ")
     );
-    let duties = Duties { note_wal: start.first, member_id: start.member_id, confirm: !start.confirmed || start.learner };
+    let duties =
+        Duties { note_wal: start.first, member_id: start.member_id, confirm: !start.confirmed || start.learner };
     if duties.note_wal || duties.confirm {
         failpoint::reach("spawn-before");
-        exec::spawn_after_exec_child(after_start::arguments(&duties, own_args), std::env::vars_os())
-            .map_err(|error| Fatal::new(Exit::Exec, format!("failed to start the child that outlives the exec: {error}")))?;
+        exec::spawn_after_exec_child(after_start::arguments(&duties, own_args), std::env::vars_os()).map_err(
+            |error| Fatal::new(Exit::Exec, format!("failed to start the child that outlives the exec: {error}")),
+        )?;
         failpoint::reach("spawn-after");
     }
     Ok(command)
@@ -63,6 +66,7 @@ pub fn become_etcd(command: EtcdCommand) -> Fatal {
 }
 
 fn write_config(path: &Path, text: &str) -> Result<(), Fatal> {
-    config_file::write(path, text)
-        .map_err(|error| Fatal::new(Exit::Data, format!("failed to write etcd's configuration file `{}`: {error}", path.display())))
+    config_file::write(path, text).map_err(|error| {
+        Fatal::new(Exit::Data, format!("failed to write etcd's configuration file `{}`: {error}", path.display()))
+    })
 }

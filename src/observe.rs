@@ -192,9 +192,8 @@ impl Observer {
     fn note_durations(&mut self, seen: &mut Observation) {
         let cluster = Cluster::of(&self.intent, seen);
         let foreign = !cluster.foreign().is_empty();
-        let learners: Option<Vec<Member>> = cluster
-            .newest
-            .map(|list| list.members.iter().filter(|member| member.is_learner).cloned().collect());
+        let learners: Option<Vec<Member>> =
+            cluster.newest.map(|list| list.members.iter().filter(|member| member.is_learner).cloned().collect());
         self.foreign = foreign.then(|| self.foreign.unwrap_or_else(Instant::now));
         seen.since.foreign = self.foreign.map(|since| since.elapsed()).unwrap_or_default();
         let Some(learners) = learners else { return };
@@ -214,7 +213,8 @@ impl Observer {
     /// One task for each pod that may know something: the span, this pod itself, and whoever is listed.
     fn ask_everybody(&mut self) {
         let wanted = self.urls();
-        let hosts = wanted.values().map(|url| url.host.clone()).filter(|host| host.parse::<IpAddr>().is_err()).collect();
+        let hosts =
+            wanted.values().map(|url| url.host.clone()).filter(|host| host.parse::<IpAddr>().is_err()).collect();
         self.shared.dns.want(hosts);
         self.askers.retain(|pod, asker| wanted.get(pod) == Some(&asker.url));
         let view = self.shared.dns.view();
@@ -235,7 +235,8 @@ impl Observer {
     fn urls(&self) -> BTreeMap<PodName, Url> {
         let dns = self.shared.dns.view();
         let span = crate::span::span(&self.intent, &dns, self.pods_wanted.as_ref());
-        let mut urls: BTreeMap<PodName, Url> = span.into_iter().map(|pod| (pod.clone(), self.intent.peer_url(&pod))).collect();
+        let mut urls: BTreeMap<PodName, Url> =
+            span.into_iter().map(|pod| (pod.clone(), self.intent.peer_url(&pod))).collect();
         for answer in self.shared.answers().values().filter(|answer| answer.asked >= self.floor) {
             let PeerView::Etcd(etcd) = &answer.view else { continue };
             let Ok(list) = &etcd.list else { continue };

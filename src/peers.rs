@@ -16,7 +16,6 @@ mod peer_port;
 #[cfg(test)]
 mod tests;
 
-
 /// Who asks; it says so, and an answer from another service or namespace counts as silence.
 #[derive(Clone, Debug)]
 pub struct Asker {

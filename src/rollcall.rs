@@ -189,7 +189,10 @@ mod tests {
         let who = [(POD_HEADER, "e-1"), (NAMESPACE_HEADER, "ns"), (SERVICE_HEADER, "e"), (RESOLVED_HEADER, "true")];
         roll_call.answer(&request(Method::GET, STATEMENT_PATH, &who));
         let address = IpAddr::from([10, 0, 0, 7]);
-        assert_eq!(dials.try_recv().unwrap(), Dialled { pod: Some("e-1".into()), resolved: true, says: None, told: None, address });
+        assert_eq!(
+            dials.try_recv().unwrap(),
+            Dialled { pod: Some("e-1".into()), resolved: true, says: None, told: None, address }
+        );
         let anonymous = Dialled { pod: None, resolved: false, says: None, told: None, address };
         let foreign = [(POD_HEADER, "e-1"), (NAMESPACE_HEADER, "other"), (RESOLVED_HEADER, "true")];
         let broken = [(POD_HEADER, "e-1\u{20}{}"), (RESOLVED_HEADER, "true")];

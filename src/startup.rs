@@ -17,12 +17,12 @@ use crate::http_server::{BindError, Security, Server};
 use crate::intent::Intent;
 use crate::journal::Journal;
 use crate::journal_file;
+use crate::metrics::Counters;
 use crate::names::{DiskId, PodName, ProcessId};
 use crate::observation::{Disk, JournalFile, Observation, OwnName, PeerView, Statement, Wal};
 use crate::observe::Observer;
 use crate::peers::{Asker, PeerClient};
 use crate::plan::{Action, Decision, Rule, Start, Step};
-use crate::metrics::Counters;
 use crate::probes::{self, Probes};
 use crate::rollcall::{self, Dialled, RollCall};
 use crate::settings::Settings;
@@ -323,8 +323,7 @@ impl Startup {
         match self.intent.timeout {
             Some(timeout) if self.start.elapsed() >= timeout => {
                 let message = format!("gave up after {}: {}", humantime::format_duration(timeout), decision.why);
-                Err(Fatal::new(Exit::TimedOut, message)
-                    .hint("a restart may help; BOOTSTRAP_TIMEOUT=0 waits for ever"))
+                Err(Fatal::new(Exit::TimedOut, message).hint("a restart may help; BOOTSTRAP_TIMEOUT=0 waits for ever"))
             }
             _ => Ok(()),
         }

@@ -357,6 +357,8 @@ pub(crate) mod tests {
             on_lost_data: OnLostData::Replace,
             on_removed: OnRemoved::Rejoin,
             force_new_cluster: false,
+            learners_max: 1,
+            hold: false,
             timeout: None,
         }
     }
@@ -404,6 +406,7 @@ pub(crate) mod tests {
         let answer =
             |(pod, view): (&str, PeerView)| (PodName::new(pod), Answer { asked: 1, answered: 2, url: url(pod), view });
         let observation = Observation {
+            process_id: "p".into(),
             disk: Disk {
                 wal: Wal::Absent,
                 db: false,
@@ -419,7 +422,7 @@ pub(crate) mod tests {
         };
         let on = BTreeMap::from([("etcd-1".into(), "no DNS record (NXDOMAIN)".to_owned())]);
         let decision = Decision {
-            rule: Rule::Undecided,
+            rule: Rule::RollCall,
             action: Action::Wait { on },
             why: "etcd-1 is silent".to_owned(),
             warnings: vec!["member 9 has no pod: etcdctl member remove 9".to_owned()],

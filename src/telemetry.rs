@@ -316,7 +316,7 @@ mod tests {
 
     fn wait(why: &str) -> Decision {
         let action = Action::Wait { on: BTreeMap::new() };
-        Decision { rule: Rule::Undecided, action, why: why.to_owned(), warnings: Vec::new() }
+        Decision { rule: Rule::RollCall, action, why: why.to_owned(), warnings: Vec::new() }
     }
 
     /// Runs the reasons, one each second, and gives the second, the reason and whether it was a reminder.

@@ -95,7 +95,8 @@ async fn ask(url: &Url, own_client_url: &Url, config: &ClientConfig) -> (String,
     let client = PeerClient::new(asker, Security::peer_port(config.clone()), access.clone(), own_client_url.clone());
     let deadline = Instant::now() + Duration::from_secs(1);
     let addresses = vec![LOCAL];
-    let question = Question { pod: "m1".into(), url: url.clone(), addresses, own_name_resolves: true, deadline };
+    let question =
+        Question { pod: "m1".into(), url: url.clone(), addresses, own_name_resolves: true, says: None, deadline };
     let view = match client.ask(&question, &NoDns, |_| ()).await {
         PeerView::Silent(silence) => silence.to_string(),
         PeerView::Etcd(view) => format!("{:?}", view.list.map(|list| list.members.len())),

@@ -15,8 +15,8 @@ use tokio::time::timeout_at;
 use super::{Asker, Question};
 use crate::connect::{self, ClosedUnheard, Security, Wire};
 use crate::names::{ClusterId, MemberId};
-use crate::rollcall::{NAMESPACE_HEADER, POD_HEADER, RESOLVED_HEADER, SAYS_HEADER, SERVICE_HEADER, STATEMENT_PATH};
 use crate::observation::{EtcdVersion, EtcdView, ListFailure, Member, PeerView, Silence, Statement};
+use crate::rollcall::{NAMESPACE_HEADER, POD_HEADER, RESOLVED_HEADER, SAYS_HEADER, SERVICE_HEADER, STATEMENT_PATH};
 
 const STATEMENT_BYTES_MAX: usize = 64 * 1024;
 const MEMBERS_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -23,11 +23,7 @@ fn idle_elsewhere(world: &World, name: &str) -> Pod {
 fn addresses_of(world: &World, from: &Pod, name: &str) -> Vec<std::net::IpAddr> {
     let answer = world.dns().ask(from, name, RecordType::A, false);
     let answer = answer.expect("the DNS answers");
-    answer
-        .answers
-        .iter()
-        .filter_map(|record| record.data.ip_addr())
-        .collect()
+    answer.answers.iter().filter_map(|record| record.data.ip_addr()).collect()
 }
 
 #[test]
@@ -42,52 +38,19 @@ fn dns_tells_nxdomain_from_nodata_and_serves_srv() {
         answer.metadata.response_code
     };
     assert_eq!(code(NAME, RecordType::AAAA), ResponseCode::NoError);
-    assert_eq!(
-        code("etcd-1.etcd.default.svc.cluster.local", RecordType::A),
-        ResponseCode::NXDomain
-    );
-    assert_eq!(
-        code(
-            "etcd-0.etcd.default.svc.default.svc.cluster.local",
-            RecordType::A
-        ),
-        ResponseCode::NXDomain
-    );
+    assert_eq!(code("etcd-1.etcd.default.svc.cluster.local", RecordType::A), ResponseCode::NXDomain);
+    assert_eq!(code("etcd-0.etcd.default.svc.default.svc.cluster.local", RecordType::A), ResponseCode::NXDomain);
     assert_eq!(addresses_of(&world, &pod, NAME), [pod.address()]);
-    assert_eq!(
-        addresses_of(&world, &pod, "etcd.default.svc.cluster.local"),
-        [pod.address()]
-    );
-    let srv = ask(
-        "_etcd-server._tcp.etcd.default.svc.cluster.local",
-        RecordType::SRV,
-    );
-    assert!(
-        srv.answers[0]
-            .to_string()
-            .ends_with(&format!("SRV 0 100 2380 {NAME}.")),
-        "{}",
-        srv.answers[0]
-    );
+    assert_eq!(addresses_of(&world, &pod, "etcd.default.svc.cluster.local"), [pod.address()]);
+    let srv = ask("_etcd-server._tcp.etcd.default.svc.cluster.local", RecordType::SRV);
+    assert!(srv.answers[0].to_string().ends_with(&format!("SRV 0 100 2380 {NAME}.")), "{}", srv.answers[0]);
     assert_eq!(srv.additionals.len(), 1);
     let reverse = pod.address().to_string();
     let reverse: Vec<&str> = reverse.split('.').rev().collect();
-    let ptr = ask(
-        &format!("{}.in-addr.arpa", reverse.join(".")),
-        RecordType::PTR,
-    );
-    assert!(
-        ptr.answers[0].to_string().contains(NAME),
-        "{}",
-        ptr.answers[0]
-    );
+    let ptr = ask(&format!("{}.in-addr.arpa", reverse.join(".")), RecordType::PTR);
+    assert!(ptr.answers[0].to_string().contains(NAME), "{}", ptr.answers[0]);
     let asked = world.dns().queries_of(&pod);
-    assert!(
-        asked
-            .iter()
-            .any(|q| q.name == NAME && q.kind == RecordType::AAAA && q.answers == 0),
-        "{asked:?}"
-    );
+    assert!(asked.iter().any(|q| q.name == NAME && q.kind == RecordType::AAAA && q.answers == 0), "{asked:?}");
 }
 
 #[test]
@@ -106,16 +69,8 @@ fn dns_comes_late_stale_withheld_and_pointed_elsewhere() {
     dns.removal_delay(Duration::from_secs(3600));
     let begin = Instant::now();
     pod.restart();
-    assert_eq!(
-        served(),
-        [first],
-        "the old record stays until the new one is there"
-    );
-    eventually(SOON, "the new record", || {
-        (served() == [pod.address()])
-            .then_some(())
-            .ok_or("not yet".to_owned())
-    });
+    assert_eq!(served(), [first], "the old record stays until the new one is there");
+    eventually(SOON, "the new record", || (served() == [pod.address()]).then_some(()).ok_or("not yet".to_owned()));
     assert!(begin.elapsed() >= late);
     dns.publication_delay(Duration::ZERO);
     dns.removal_delay(Duration::ZERO);
@@ -129,11 +84,7 @@ fn dns_comes_late_stale_withheld_and_pointed_elsewhere() {
     assert_eq!(served(), [client.address()]);
     dns.clear_all();
     pod.crash_container();
-    assert_eq!(
-        served(),
-        [pod.address()],
-        "a crashed container keeps its pod's record"
-    );
+    assert_eq!(served(), [pod.address()], "a crashed container keeps its pod's record");
     pod.kill();
     assert!(served().is_empty());
 }
@@ -141,19 +92,12 @@ fn dns_comes_late_stale_withheld_and_pointed_elsewhere() {
 #[test]
 fn dns_fails_in_every_way() {
     let world = World::v4();
-    let (client, other) = (
-        idle_elsewhere(&world, "client"),
-        idle_elsewhere(&world, "other"),
-    );
-    let pods: Vec<Pod> = (0..20)
-        .map(|n| world.pod(PodSpec::new(&format!("etcd-{n}")).command(["sleep", "1000000"])))
-        .collect();
+    let (client, other) = (idle_elsewhere(&world, "client"), idle_elsewhere(&world, "other"));
+    let pods: Vec<Pod> =
+        (0..20).map(|n| world.pod(PodSpec::new(&format!("etcd-{n}")).command(["sleep", "1000000"]))).collect();
     pods[0].start();
     let dns = world.dns();
-    let code = |from: &Pod| {
-        dns.ask(from, NAME, RecordType::A, false)
-            .map(|m| m.metadata.response_code)
-    };
+    let code = |from: &Pod| dns.ask(from, NAME, RecordType::A, false).map(|m| m.metadata.response_code);
     let fault = dns.fault(Fault::servfail().client(&client).name("etcd-0."));
     assert_eq!(code(&client), Ok(ResponseCode::ServFail));
     assert_eq!(code(&other), Ok(ResponseCode::NoError));
@@ -166,10 +110,7 @@ fn dns_fails_in_every_way() {
     let since = Instant::now();
     assert!(code(&client).is_err());
     assert_eq!(dns.count_since(&client, since), 1);
-    assert_eq!(
-        dns.queries_of(&client).last().map(|q| q.outcome.clone()),
-        Some("silent".to_owned())
-    );
+    assert_eq!(dns.queries_of(&client).last().map(|q| q.outcome.clone()), Some("silent".to_owned()));
     dns.clear_all();
     dns.fault(Fault::delayed(Duration::from_millis(300)));
     let begin = Instant::now();
@@ -178,19 +119,13 @@ fn dns_fails_in_every_way() {
     dns.clear_all();
     pods[1..].iter().for_each(Pod::start);
     let srv = "_etcd-server._tcp.etcd.default.svc.cluster.local";
-    let udp = dns
-        .ask(&client, srv, RecordType::SRV, false)
-        .expect("over UDP");
+    let udp = dns.ask(&client, srv, RecordType::SRV, false).expect("over UDP");
     assert!(udp.metadata.truncation);
     assert!(udp.answers.len() < 20);
-    let tcp = dns
-        .ask(&client, srv, RecordType::SRV, true)
-        .expect("over TCP");
+    let tcp = dns.ask(&client, srv, RecordType::SRV, true).expect("over TCP");
     assert!(!tcp.metadata.truncation);
     assert_eq!(tcp.answers.len(), 20);
     dns.omit_from_srv(&pods[3]);
-    let partial = dns
-        .ask(&client, srv, RecordType::SRV, true)
-        .expect("over TCP");
+    let partial = dns.ask(&client, srv, RecordType::SRV, true).expect("over TCP");
     assert_eq!(partial.answers.len(), 19);
 }

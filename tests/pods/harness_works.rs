@@ -18,9 +18,8 @@ fn plain_etcd(spec: PodSpec, members: u32, family: Family) -> PodSpec {
     let any = if family.has_v6() { "[::]" } else { "0.0.0.0" };
     let domain = format!("{}.{}.svc.cluster.local", spec.service, spec.namespace);
     let url = |pod: &str, port: u16| format!("http://{pod}.{domain}:{port}");
-    let peers: Vec<String> = (0..members)
-        .map(|ordinal| format!("etcd-{ordinal}={}", url(&format!("etcd-{ordinal}"), 2380)))
-        .collect();
+    let peers: Vec<String> =
+        (0..members).map(|ordinal| format!("etcd-{ordinal}={}", url(&format!("etcd-{ordinal}"), 2380))).collect();
     let name = spec.name.clone();
     let flags = [
         "etcd".to_owned(),
@@ -57,35 +56,34 @@ pub(crate) const NAME: &str = "etcd-0.etcd.default.svc.cluster.local";
 fn a_pod_is_what_a_container_in_kubernetes_is() {
     let world = World::v4();
     let spec = PodSpec::new("etcd-0")
-        .command(["sh", "-c", "ls -A / > /data/root; cat /etc/hosts /etc/resolv.conf /run/secret; hostname; exec sleep 1000000"])
+        .command([
+            "sh",
+            "-c",
+            "ls -A / > /data/root; cat /etc/hosts /etc/resolv.conf /run/secret; hostname; exec sleep 1000000",
+        ])
         .env("ONE", "1 'quoted'")
         .file("/run/secret", "s3cret\n");
     let pod = world.pod(spec);
     pod.start();
     pod.wait_for_log(SOON, "\netcd-0\n");
     let logs = pod.logs();
-    assert!(logs.contains("search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"), "{logs}");
     assert!(
-        logs.contains(&format!("{}\t{NAME}\tetcd-0\n", pod.address())),
+        logs.contains(
+            "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
+        ),
         "{logs}"
     );
+    assert!(logs.contains(&format!("{}\t{NAME}\tetcd-0\n", pod.address())), "{logs}");
     assert!(logs.contains("s3cret"), "{logs}");
     eventually(SOON, "exec sleep", || {
-        (pod.cmdline() == ["sleep", "1000000"])
-            .then_some(())
-            .ok_or_else(|| format!("{:?}", pod.cmdline()))
+        (pod.cmdline() == ["sleep", "1000000"]).then_some(()).ok_or_else(|| format!("{:?}", pod.cmdline()))
     });
     assert_eq!(pod.processes().len(), 1);
     let environ = pod.environ();
     for (name, value) in [("ONE", "1 'quoted'"), ("HOSTNAME", "etcd-0")] {
-        assert!(
-            environ.contains(&(name.to_owned(), value.to_owned())),
-            "{environ:?}"
-        );
+        assert!(environ.contains(&(name.to_owned(), value.to_owned())), "{environ:?}");
     }
-    let inside = pod
-        .exec(&["sh", "-c", "echo $$; cat /proc/1/cmdline; etcd --version"])
-        .expect("exec");
+    let inside = pod.exec(&["sh", "-c", "echo $$; cat /proc/1/cmdline; etcd --version"]).expect("exec");
     let inside = String::from_utf8_lossy(&inside.stdout).into_owned();
     assert!(inside.contains("sleep\0"), "{inside}");
     assert!(inside.contains(&default_etcd().version), "{inside}");
@@ -101,22 +99,12 @@ fn a_pod_is_what_a_container_in_kubernetes_is() {
 #[test]
 fn exits_signals_and_restarts_in_place() {
     let world = World::v4();
-    let pod = world.pod(PodSpec::new("etcd-0").command([
-        "sh",
-        "-c",
-        "echo bye > /dev/termination-log; exit 69",
-    ]));
+    let pod = world.pod(PodSpec::new("etcd-0").command(["sh", "-c", "echo bye > /dev/termination-log; exit 69"]));
     pod.start();
     assert_eq!(pod.wait_for_exit(SOON), Exit::Code(69));
     assert_eq!(pod.termination_message(), "bye\n");
     let address = pod.address();
-    pod.edit(|spec| {
-        spec.set_command([
-            "sh",
-            "-c",
-            "trap 'exit 143' TERM; echo ready; while :; do sleep 0.1; done",
-        ])
-    });
+    pod.edit(|spec| spec.set_command(["sh", "-c", "trap 'exit 143' TERM; echo ready; while :; do sleep 0.1; done"]));
     pod.restart_container();
     assert_eq!(pod.address(), address);
     pod.wait_for_log(SOON, "ready");
@@ -135,16 +123,9 @@ fn three_plain_etcds_found_a_cluster() {
     let pods = three(&world);
     put(&pods[0], "key", "value").expect("put");
     assert_eq!(get(&pods[2], "key"), Ok(Some("value".to_owned())));
-    assert!(
-        etcdctl(&pods[1], &["member", "list"])
-            .expect("etcdctl")
-            .contains("started")
-    );
+    assert!(etcdctl(&pods[1], &["member", "list"]).expect("etcdctl").contains("started"));
     let version = pods[0].http_get(2380, "/version").expect("http");
-    assert!(
-        version.body.contains(&default_etcd().version),
-        "{version:?}"
-    );
+    assert!(version.body.contains(&default_etcd().version), "{version:?}");
     // Killed, it comes back elsewhere, and its peers find it by DNS.
     let before = pods[1].address();
     pods[1].restart();
@@ -159,8 +140,7 @@ fn three_plain_etcds_found_a_cluster() {
 
 fn connects(from: &Pod, to: &Pod) -> bool {
     let address = SocketAddr::new(to.address(), 2379);
-    from.in_pod(|| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)))
-        .is_ok()
+    from.in_pod(|| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500))).is_ok()
 }
 
 #[test]
@@ -168,18 +148,12 @@ fn partitions_and_freezes_are_seen_by_etcd() {
     let world = World::v4();
     let pods = three(&world);
     let leader = leader_of(&all(&pods)).expect("a leader");
-    let others: Vec<&Pod> = pods
-        .iter()
-        .filter(|pod| pod.name() != leader.name())
-        .collect();
+    let others: Vec<&Pod> = pods.iter().filter(|pod| pod.name() != leader.name()).collect();
     leader.partition();
     assert!(!connects(&leader, others[0]) && !connects(others[0], &leader));
     assert!(world.dns().ask(&leader, NAME, RecordType::A, true).is_err());
     eventually(START, "another leader", || leader_of(&others));
-    assert!(
-        get(&leader, "key").is_err(),
-        "cut off, it cannot read linearizably"
-    );
+    assert!(get(&leader, "key").is_err(), "cut off, it cannot read linearizably");
     leader.heal();
     wait_healthy(&all(&pods), START);
     // Between two pods only, and it holds over a new address.
@@ -214,10 +188,7 @@ fn founds_in(world: World) {
     assert_eq!(pods[0].addresses().len(), if dual { 2 } else { 1 });
     let v6 = *pods[0].addresses().last().expect("an address");
     assert!(v6.is_ipv6());
-    let answer = world
-        .dns()
-        .ask(&pods[1], NAME, RecordType::AAAA, false)
-        .expect("an answer");
+    let answer = world.dns().ask(&pods[1], NAME, RecordType::AAAA, false).expect("an answer");
     assert_eq!(answer.answers[0].data.ip_addr(), Some(v6));
     assert!(etcdctl(&pods[2], &["endpoint", "health"]).is_ok());
     pods[0].restart();
@@ -245,10 +216,7 @@ fn writer_and_checker_find_a_healthy_cluster_clean() {
     leader_of(&all(&pods)).expect("a leader").restart();
     writer.wait_for(50, START);
     let written = writer.stop();
-    assert!(
-        written.longest_gap > Duration::from_millis(300),
-        "{written:?}"
-    );
+    assert!(written.longest_gap > Duration::from_millis(300), "{written:?}");
     let report = check(&all(&pods), &[&written], START);
     assert!(report.writes_checked >= 100);
     report.assert_clean();
@@ -266,11 +234,7 @@ fn checker_reports_a_cluster_founded_twice() {
     pods.iter().for_each(Pod::start);
     wait_for_voters(&all(&pods), 3, START);
     let report = check(&all(&pods), &[&written], SOON);
-    assert_eq!(
-        report.lost.len(),
-        4 * written.acknowledged.len(),
-        "{report}"
-    );
+    assert_eq!(report.lost.len(), 4 * written.acknowledged.len(), "{report}");
     assert!(!report.is_clean());
 }
 
@@ -294,11 +258,7 @@ fn checker_reports_what_etcd_loses_with_a_lost_disk() {
     let pair = [&pods[1], &pods[2]];
     let report = check(&pair, &[&written], SOON);
     // Both members, and the linearizable read.
-    assert_eq!(
-        report.lost.len(),
-        3 * written.acknowledged.len(),
-        "{report}"
-    );
+    assert_eq!(report.lost.len(), 3 * written.acknowledged.len(), "{report}");
     assert_eq!(report.problems, Vec::<String>::new());
     // The copy of the lost disk still has them.
     pods[1].kill();
@@ -333,31 +293,19 @@ fn nothing_is_left_over() {
     let dir = world.directory().to_owned();
     let pods = three(&world);
     pods[2].freeze();
-    let pids: Vec<u32> = pods
-        .iter()
-        .flat_map(Pod::processes)
-        .map(|(pid, _)| pid)
-        .collect();
+    let pids: Vec<u32> = pods.iter().flat_map(Pod::processes).map(|(pid, _)| pid).collect();
     assert!(pids.len() >= 3);
     assert_eq!(mounts(), before, "the host's mounts are untouched");
-    let namespaces: Vec<_> = pods
-        .iter()
-        .map(|pod| fs::read_link(format!("/proc/{}/ns/net", pod.host_pid())).expect("ns"))
-        .collect();
+    let namespaces: Vec<_> =
+        pods.iter().map(|pod| fs::read_link(format!("/proc/{}/ns/net", pod.host_pid())).expect("ns")).collect();
     drop(world);
     assert!(!dir.exists());
     for pid in pids {
-        assert!(
-            !fs::exists(format!("/proc/{pid}")).unwrap_or(true),
-            "process {pid} is there"
-        );
+        assert!(!fs::exists(format!("/proc/{pid}")).unwrap_or(true), "process {pid} is there");
     }
     for pid in process::all() {
         let net = fs::read_link(format!("/proc/{pid}/ns/net"));
-        assert!(
-            net.is_err() || !namespaces.contains(&net.expect("checked")),
-            "{pid} is in a pod's network"
-        );
+        assert!(net.is_err() || !namespaces.contains(&net.expect("checked")), "{pid} is in a pod's network");
     }
     assert_eq!(mounts(), before);
 }
@@ -378,12 +326,7 @@ fn a_world_to_be_killed() {
 fn a_killed_test_process_leaves_nothing_running() {
     let program = std::env::current_exe().expect("this test's program");
     let mut victim = Command::new(program)
-        .args([
-            "--exact",
-            "harness_works::a_world_to_be_killed",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "harness_works::a_world_to_be_killed", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("failed to start the victim");
@@ -397,17 +340,9 @@ fn a_killed_test_process_leaves_nothing_running() {
     victim.kill().expect("failed to kill the victim");
     victim.wait().expect("failed to wait for the victim");
     eventually(SOON, "the victim's pods are gone", || {
-        let left: Vec<&str> = pids
-            .split(' ')
-            .filter(|pid| process::is_alive(pid))
-            .collect();
-        left.is_empty()
-            .then_some(())
-            .ok_or_else(|| format!("{left:?} run"))
+        let left: Vec<&str> = pids.split(' ').filter(|pid| process::is_alive(pid)).collect();
+        left.is_empty().then_some(()).ok_or_else(|| format!("{left:?} run"))
     });
     sweep_leftovers();
-    assert!(
-        !fs::exists(dir).expect("/tmp can be read"),
-        "{dir} is swept"
-    );
+    assert!(!fs::exists(dir).expect("/tmp can be read"), "{dir} is swept");
 }

@@ -48,11 +48,7 @@ impl fmt::Display for Report {
         let (checked, lost) = (self.writes_checked, self.lost.len());
         writeln!(f, "{checked} acknowledged writes, {lost} times lost")?;
         for loss in self.lost.iter().take(20) {
-            writeln!(
-                f,
-                "lost: {} on {}, which has {:?}",
-                loss.key, loss.member, loss.value
-            )?;
+            writeln!(f, "lost: {} on {}, which has {:?}", loss.key, loss.member, loss.value)?;
         }
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;
@@ -78,11 +74,7 @@ pub fn check(pods: &[&Pod], written: &[&Written], deadline: Duration) -> Report 
             read_back(&mut report, pod, written, true);
         }
     }
-    let voters: Vec<&Pod> = pods
-        .iter()
-        .copied()
-        .filter(|pod| !is_learner(pod))
-        .collect();
+    let voters: Vec<&Pod> = pods.iter().copied().filter(|pod| !is_learner(pod)).collect();
     if let Some(pod) = voters.first() {
         for written in written {
             read_back(&mut report, pod, written, false);
@@ -101,35 +93,22 @@ fn is_learner(pod: &Pod) -> bool {
 
 /// All members answer, follow one leader in one cluster, and are at the same revision.
 fn caught_up(pods: &[&Pod]) -> Result<Vec<Status>, String> {
-    let statuses: Vec<Status> = pods
-        .iter()
-        .map(|pod| status(pod))
-        .collect::<Result<_, _>>()?;
+    let statuses: Vec<Status> = pods.iter().map(|pod| status(pod)).collect::<Result<_, _>>()?;
     let place = |status: &Status| (status.cluster_id, status.leader, status.revision);
-    let one = statuses
-        .windows(2)
-        .all(|pair| place(&pair[0]) == place(&pair[1]));
+    let one = statuses.windows(2).all(|pair| place(&pair[0]) == place(&pair[1]));
     if one && statuses.iter().all(|status| status.leader != 0) {
         return Ok(statuses);
     }
-    Err(format!(
-        "the members did not catch up with each other: {statuses:#?}"
-    ))
+    Err(format!("the members did not catch up with each other: {statuses:#?}"))
 }
 
 fn read_back(report: &mut Report, pod: &Pod, written: &Written, serializable: bool) {
     let prefix = written.prefix.clone();
-    let read = with_client(pod, READ_DEADLINE, async |client| {
-        read_all(client, &prefix, serializable).await
-    });
+    let read = with_client(pod, READ_DEADLINE, async |client| read_all(client, &prefix, serializable).await);
     let values = match read {
         Ok(values) => values,
         Err(reason) => {
-            let kind = if serializable {
-                "serializable"
-            } else {
-                "linearizable"
-            };
+            let kind = if serializable { "serializable" } else { "linearizable" };
             report.problems.push(format!("{kind} read: {reason}"));
             return;
         }
@@ -138,21 +117,13 @@ fn read_back(report: &mut Report, pod: &Pod, written: &Written, serializable: bo
         let key = written.key(number);
         let value = values.get(&key);
         if value.is_none_or(|value| *value != number.to_string()) {
-            report.lost.push(Loss {
-                member: pod.name(),
-                key,
-                value: value.cloned(),
-            });
+            report.lost.push(Loss { member: pod.name(), key, value: value.cloned() });
         }
     }
 }
 
 /// All keys with the prefix, page by page.
-async fn read_all(
-    client: &mut Client,
-    prefix: &str,
-    serializable: bool,
-) -> Result<BTreeMap<String, String>, Error> {
+async fn read_all(client: &mut Client, prefix: &str, serializable: bool) -> Result<BTreeMap<String, String>, Error> {
     let mut values = BTreeMap::new();
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
@@ -209,9 +180,7 @@ fn compare_member_lists(report: &mut Report, voters: &[&Pod]) {
         let (name, known) = first.get_or_insert_with(|| (pod.name(), list.clone()));
         if *known != list {
             let other = pod.name();
-            report.problems.push(format!(
-                "member lists differ: {name} has {known:#?}, {other} has {list:#?}"
-            ));
+            report.problems.push(format!("member lists differ: {name} has {known:#?}, {other} has {list:#?}"));
         }
     }
 }

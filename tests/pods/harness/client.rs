@@ -17,9 +17,7 @@ pub async fn connect(pod: &Pod) -> Result<Client, String> {
     let scheme = pod.spec().scheme;
     let url = format!("{scheme}://{}", SocketAddr::new(address, CLIENT_PORT));
     let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
-    Client::connect([url], Some(options))
-        .await
-        .map_err(|e| format!("{}: {e}", pod.name()))
+    Client::connect([url], Some(options)).await.map_err(|e| format!("{}: {e}", pod.name()))
 }
 
 /// Runs calls to one member under a deadline for all of them together.
@@ -45,8 +43,5 @@ pub fn with_client<T: Send>(
 
 /// For one thread of the harness.
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("failed to build a runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("failed to build a runtime")
 }

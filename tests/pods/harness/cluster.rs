@@ -114,9 +114,7 @@ pub fn hashkv(pod: &Pod, revision: i64) -> Result<(u32, i64), String> {
 }
 
 pub fn put(pod: &Pod, key: &str, value: &str) -> Result<(), String> {
-    with_client(pod, CALL_DEADLINE, async |client| {
-        client.put(key, value, None).await.map(|_| ())
-    })
+    with_client(pod, CALL_DEADLINE, async |client| client.put(key, value, None).await.map(|_| ()))
 }
 
 /// A linearizable read.
@@ -161,8 +159,7 @@ pub fn wait_for_voters(pods: &[&Pod], voters: usize, deadline: Duration) {
 pub fn wait_healthy(pods: &[&Pod], deadline: Duration) {
     eventually(deadline, "healthy members", || {
         agree(pods)?;
-        pods.iter()
-            .try_for_each(|pod| get(pod, "health").map(|_| ()))
+        pods.iter().try_for_each(|pod| get(pod, "health").map(|_| ()))
     });
 }
 

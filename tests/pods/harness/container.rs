@@ -88,16 +88,10 @@ impl Container {
             if let Some(exit) = self.exit() {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
                 // A program may be done before anybody looked; a failed set-up says so in the log.
-                assert!(
-                    !log.contains(SET_UP),
-                    "failed to set up a pod ({exit:?}):\n{log}"
-                );
+                assert!(!log.contains(SET_UP), "failed to set up a pod ({exit:?}):\n{log}");
                 return;
             }
-            assert!(
-                Instant::now() < end,
-                "a pod was not set up in {SET_UP_DEADLINE:?}"
-            );
+            assert!(Instant::now() < end, "a pod was not set up in {SET_UP_DEADLINE:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -108,11 +102,8 @@ impl Container {
 
     pub fn wait_for_exit(&self, deadline: Duration) -> Option<Exit> {
         let guard = self.exit.0.lock().expect("no holder panics");
-        let (guard, _) = self
-            .exit
-            .1
-            .wait_timeout_while(guard, deadline, |exit| exit.is_none())
-            .expect("no holder panics");
+        let (guard, _) =
+            self.exit.1.wait_timeout_while(guard, deadline, |exit| exit.is_none()).expect("no holder panics");
         *guard
     }
 
@@ -147,8 +138,7 @@ impl Container {
 }
 
 fn is_the_program(argv: &[String]) -> bool {
-    let setting_up =
-        argv.iter().any(|arg| arg == SET_UP) || argv.starts_with(&ENV.map(str::to_owned));
+    let setting_up = argv.iter().any(|arg| arg == SET_UP) || argv.starts_with(&ENV.map(str::to_owned));
     !argv.is_empty() && !setting_up
 }
 
@@ -157,21 +147,10 @@ fn pid_of(pid: u32) -> Pid {
 }
 
 fn spawn(script: &str, log: &Path) -> Child {
-    let out = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .expect("failed to open a pod's log");
+    let out = OpenOptions::new().create(true).append(true).open(log).expect("failed to open a pod's log");
     let err = out.try_clone().expect("failed to share a pod's log");
     Command::new("setpriv")
-        .args([
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--mount",
-            "--uts",
-            "--ipc",
-        ])
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--uts", "--ipc"])
         .args(["sh", "-c", script, SET_UP])
         .env_clear()
         .env("PATH", tools::search_path())
@@ -204,16 +183,10 @@ fn script(dir: &Path, spec: &PodSpec) -> String {
         "mount -t proc proc proc".to_owned(),
         format!("echo {} > proc/sys/kernel/hostname", quoted(&spec.name)),
     ];
-    lines.push(bind_file(
-        &dir.join("termination-log"),
-        "dev/termination-log",
-    ));
+    lines.push(bind_file(&dir.join("termination-log"), "dev/termination-log"));
     let etcd_programs = ["etcd", "etcdctl"].map(|name| spec.etcd.dir.join(name));
     for program in etcd_programs.iter().chain(&spec.binaries) {
-        let name = program
-            .file_name()
-            .expect("a program is a file")
-            .to_string_lossy();
+        let name = program.file_name().expect("a program is a file").to_string_lossy();
         lines.push(bind_file(program, &format!("usr/local/bin/{name}")));
     }
     for mount_point in &spec.volumes {
@@ -238,10 +211,7 @@ fn program_words(spec: &PodSpec) -> String {
         .iter()
         .filter(|(name, _)| !spec.env.iter().any(|(given, _)| given == name))
         .map(|&(name, value)| quoted(&format!("{name}={value}")));
-    let given = spec
-        .env
-        .iter()
-        .map(|(name, value)| quoted(&format!("{name}={value}")));
+    let given = spec.env.iter().map(|(name, value)| quoted(&format!("{name}={value}")));
     let argv = spec.argv.iter().map(|arg| quoted(arg));
     own.chain(given).chain(argv).collect::<Vec<_>>().join(" ")
 }

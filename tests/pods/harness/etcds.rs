@@ -22,9 +22,7 @@ impl Etcd {
 
 fn numbers(version: &str) -> (u32, u32, u32) {
     let digits = |part: &str| {
-        let end = part
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(part.len());
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
         part[..end].parse().unwrap_or(0)
     };
     let mut parts = version.split('.').map(digits);
@@ -60,24 +58,15 @@ pub fn etcd(version: &str) -> Etcd {
 /// 3.6.16 if it is there, else the newest.
 pub fn default_etcd() -> Etcd {
     let known = etcds();
-    known
-        .iter()
-        .find(|etcd| etcd.version == DEFAULT_VERSION)
-        .or(known.last())
-        .cloned()
-        .expect("etcds() is never empty")
+    known.iter().find(|etcd| etcd.version == DEFAULT_VERSION).or(known.last()).cloned().expect("etcds() is never empty")
 }
 
 fn versions_in(dir: &Path) -> Vec<Etcd> {
-    let entries =
-        std::fs::read_dir(dir).unwrap_or_else(|e| panic!("TEST_ETCDS={}: {e}", dir.display()));
+    let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("TEST_ETCDS={}: {e}", dir.display()));
     entries
         .flatten()
         .filter(|entry| has_both(&entry.path()))
-        .map(|entry| Etcd {
-            version: entry.file_name().to_string_lossy().into_owned(),
-            dir: entry.path(),
-        })
+        .map(|entry| Etcd { version: entry.file_name().to_string_lossy().into_owned(), dir: entry.path() })
         .collect()
 }
 
@@ -88,17 +77,9 @@ fn has_both(dir: &Path) -> bool {
 fn single_etcd() -> Option<Etcd> {
     let on_path = tools::find_program("etcd").and_then(|etcd| etcd.parent().map(PathBuf::from));
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/etcd");
-    let dir = on_path
-        .into_iter()
-        .chain([built.clone(), built.join("usr/bin")])
-        .find(|dir| has_both(dir))?;
+    let dir = on_path.into_iter().chain([built.clone(), built.join("usr/bin")]).find(|dir| has_both(dir))?;
     let program = dir.join("etcd");
     let text = tools::run(&[&program.to_string_lossy(), "--version"]).ok()?;
-    let version = text
-        .lines()
-        .find_map(|line| line.strip_prefix("etcd Version: "))?;
-    Some(Etcd {
-        version: version.trim().to_owned(),
-        dir,
-    })
+    let version = text.lines().find_map(|line| line.strip_prefix("etcd Version: "))?;
+    Some(Etcd { version: version.trim().to_owned(), dir })
 }

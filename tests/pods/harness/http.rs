@@ -14,29 +14,21 @@ pub struct HttpAnswer {
 
 impl HttpAnswer {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
 pub fn get(address: SocketAddr, path: &str, deadline: Duration) -> Result<HttpAnswer, String> {
     let failed = |what: &str, e: std::io::Error| format!("GET {address}{path}: {what}: {e}");
-    let mut stream =
-        TcpStream::connect_timeout(&address, deadline).map_err(|e| failed("connect", e))?;
+    let mut stream = TcpStream::connect_timeout(&address, deadline).map_err(|e| failed("connect", e))?;
     stream
         .set_read_timeout(Some(deadline))
         .and_then(|()| stream.set_write_timeout(Some(deadline)))
         .map_err(|e| failed("set a deadline", e))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .map_err(|e| failed("write", e))?;
+    stream.write_all(request.as_bytes()).map_err(|e| failed("write", e))?;
     let mut bytes = Vec::new();
-    stream
-        .read_to_end(&mut bytes)
-        .map_err(|e| failed("read", e))?;
+    stream.read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
     parse(&bytes).ok_or_else(|| {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         format!("GET {address}{path}: not an HTTP answer: {text:?}")
@@ -53,19 +45,9 @@ fn parse(bytes: &[u8]) -> Option<HttpAnswer> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let chunked = headers
-        .iter()
-        .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-    let body = if chunked {
-        dechunk(body)?
-    } else {
-        body.to_vec()
-    };
-    Some(HttpAnswer {
-        status,
-        headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let body = if chunked { dechunk(body)? } else { body.to_vec() };
+    Some(HttpAnswer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {

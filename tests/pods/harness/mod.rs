@@ -24,8 +24,7 @@ pub mod writer;
 
 pub use checker::{Report, check};
 pub use cluster::{
-    Member, Status, etcdctl, get, hashkv, leader_of, members, put, status, wait_for_voters,
-    wait_healthy,
+    Member, Status, etcdctl, get, hashkv, leader_of, members, put, status, wait_for_voters, wait_healthy,
 };
 pub use container::Exit;
 pub use dns::{Dns, Fault, FaultId, RecordType, ResponseCode};

@@ -71,8 +71,7 @@ pub fn ip_batch(lines: &[String]) -> Result<(), String> {
 
 /// As [`ip_batch`] for routing rules, whose family `ip` does not take from their addresses.
 pub fn ip_rule_batch(lines: &[String]) -> Result<(), String> {
-    let (v6, v4): (Vec<String>, Vec<String>) =
-        lines.iter().cloned().partition(|line| line.contains(':'));
+    let (v6, v4): (Vec<String>, Vec<String>) = lines.iter().cloned().partition(|line| line.contains(':'));
     run_batch(&["ip", "-4", "-batch", "-"], &v4)?;
     run_batch(&["ip", "-6", "-batch", "-"], &v6)
 }
@@ -82,9 +81,7 @@ fn run_batch(argv: &[&str], lines: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let text = lines.join("\n") + "\n";
-    tools::run_with_input(argv, &text)
-        .map(|_| ())
-        .map_err(|reason| format!("{reason}\nthe batch was:\n{text}"))
+    tools::run_with_input(argv, &text).map(|_| ()).map_err(|reason| format!("{reason}\nthe batch was:\n{text}"))
 }
 
 fn sysctl(name: &str, value: &str) {
@@ -116,11 +113,7 @@ pub fn new_node(family: Family) -> Netns {
             format!("link set {BRIDGE} up"),
         ];
         for gateway in family.gateways() {
-            let (subnet, nodad) = if gateway.is_ipv4() {
-                (16, "")
-            } else {
-                (64, " nodad")
-            };
+            let (subnet, nodad) = if gateway.is_ipv4() { (16, "") } else { (64, " nodad") };
             lines.push(format!("addr add {gateway}/{subnet} dev {BRIDGE}{nodad}"));
         }
         for address in family.dns_addresses() {
@@ -129,19 +122,8 @@ pub fn new_node(family: Family) -> Netns {
         ip_batch(&lines).expect("failed to set up the node's network");
         for flag in ip_families(family) {
             let preference = PREFERENCE_NODE.to_string();
-            tools::run(&[
-                "ip",
-                flag,
-                "rule",
-                "add",
-                "pref",
-                &preference,
-                "iif",
-                "lo",
-                "lookup",
-                "main",
-            ])
-            .expect("failed to exempt the node from partitions");
+            tools::run(&["ip", flag, "rule", "add", "pref", &preference, "iif", "lo", "lookup", "main"])
+                .expect("failed to exempt the node from partitions");
         }
     });
     netns
@@ -170,14 +152,9 @@ impl PodNetwork {
             format!("link add {link} type veth peer name eth0 address {mac} netns {peer}"),
             format!("link set {link} master {BRIDGE} up"),
         ];
-        node.run(|| ip_batch(&lines))
-            .expect("failed to link a pod to the bridge");
+        node.run(|| ip_batch(&lines)).expect("failed to link a pod to the bridge");
         netns.run(|| set_up_pod_side(family, &addresses));
-        Self {
-            netns,
-            addresses,
-            link,
-        }
+        Self { netns, addresses, link }
     }
 
     /// Takes the link away at once; the namespace goes with its last process.
@@ -202,10 +179,7 @@ fn set_up_pod_side(family: Family, addresses: &[IpAddr]) {
     let mut lines = vec!["link set lo up".to_owned(), "link set eth0 up".to_owned()];
     for &address in addresses {
         let nodad = if address.is_ipv4() { "" } else { " nodad" };
-        lines.push(format!(
-            "addr add {address}/{} dev eth0{nodad}",
-            prefix(address)
-        ));
+        lines.push(format!("addr add {address}/{} dev eth0{nodad}", prefix(address)));
     }
     for gateway in family.gateways() {
         lines.push(format!("route add {gateway}/{} dev eth0", prefix(gateway)));

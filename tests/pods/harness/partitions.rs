@@ -64,11 +64,7 @@ impl Partitions {
         }
         for &(a, b) in &self.cut_pairs {
             for from in self.of(a) {
-                for to in self
-                    .of(b)
-                    .iter()
-                    .filter(|to| to.is_ipv4() == from.is_ipv4())
-                {
+                for to in self.of(b).iter().filter(|to| to.is_ipv4() == from.is_ipv4()) {
                     rules.insert(format!("from {from} to {to}"));
                     rules.insert(format!("from {to} to {from}"));
                 }
@@ -80,19 +76,13 @@ impl Partitions {
     /// Makes the node's rules what is wanted now.
     pub fn apply(&mut self, node: &Netns) {
         let wanted = self.wanted();
-        let line =
-            |verb: &str, rule: &String| format!("rule {verb} pref {PREFERENCE} {rule} blackhole");
+        let line = |verb: &str, rule: &String| format!("rule {verb} pref {PREFERENCE} {rule} blackhole");
         let lines: Vec<String> = wanted
             .difference(&self.installed)
             .map(|rule| line("add", rule))
-            .chain(
-                self.installed
-                    .difference(&wanted)
-                    .map(|rule| line("del", rule)),
-            )
+            .chain(self.installed.difference(&wanted).map(|rule| line("del", rule)))
             .collect();
-        node.run(|| ip_rule_batch(&lines))
-            .expect("failed to change the partitions");
+        node.run(|| ip_rule_batch(&lines)).expect("failed to change the partitions");
         self.installed = wanted;
     }
 }

@@ -65,9 +65,7 @@ impl Pod {
                 dns_cut: None,
             }),
         };
-        let pod = Self {
-            inner: Arc::new(inner),
-        };
+        let pod = Self { inner: Arc::new(inner) };
         for mount_point in pod.spec().volumes {
             fs::create_dir_all(pod.volume_dir(&mount_point)).expect("failed to make a volume");
         }
@@ -136,11 +134,7 @@ impl Pod {
     /// As [`Pod::start`], with the address that it had before.
     pub fn start_keeping_address(&self) {
         let addresses = self.state().addresses.clone();
-        assert!(
-            !addresses.is_empty(),
-            "{} never had an address",
-            self.name()
-        );
+        assert!(!addresses.is_empty(), "{} never had an address", self.name());
         self.create(addresses);
         self.start_container();
     }
@@ -228,12 +222,7 @@ impl Pod {
     fn start_container(&self) {
         let mut state = self.state();
         let network = state.network.clone().expect("the pod has been created");
-        super::pod_files::write(
-            &self.inner.dir,
-            &state.spec,
-            self.inner.node.family,
-            &network.addresses,
-        );
+        super::pod_files::write(&self.inner.dir, &state.spec, self.inner.node.family, &network.addresses);
         state.containers_started += 1;
         let log = self.log_path(state.containers_started);
         let container = Container::start(&self.inner.dir, &state.spec, &network, log);
@@ -313,10 +302,7 @@ impl Pod {
     pub fn save_volume(&self, mount_point: &str) -> volumes::SavedVolume {
         let dir = self.inner.node.new_directory("saved");
         volumes::copy(&self.volume_dir(mount_point), &dir);
-        volumes::SavedVolume {
-            mount_point: mount_point.to_owned(),
-            dir,
-        }
+        volumes::SavedVolume { mount_point: mount_point.to_owned(), dir }
     }
 
     pub fn restore_volume(&self, saved: &volumes::SavedVolume) {

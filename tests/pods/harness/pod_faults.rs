@@ -53,9 +53,7 @@ impl Pod {
     /// Limits the rate in each direction, with queues that grow.
     pub fn narrow_link(&self, kilobits_per_second: u32) -> Result<(), String> {
         let rate = format!("{kilobits_per_second}kbit");
-        self.shape(&[
-            "root", "tbf", "rate", &rate, "burst", "16kb", "latency", "2s",
-        ])
+        self.shape(&["root", "tbf", "rate", &rate, "burst", "16kb", "latency", "2s"])
     }
 
     /// Ends [`Pod::slow_link`] and [`Pod::narrow_link`].
@@ -63,10 +61,8 @@ impl Pod {
         if let Some(network) = self.network() {
             let link = network.link.clone();
             let node = &self.node().netns;
-            node.run(|| tools::run(&["tc", "qdisc", "del", "dev", &link, "root"]))
-                .ok();
-            self.in_pod(|| tools::run(&["tc", "qdisc", "del", "dev", "eth0", "root"]))
-                .ok();
+            node.run(|| tools::run(&["tc", "qdisc", "del", "dev", &link, "root"])).ok();
+            self.in_pod(|| tools::run(&["tc", "qdisc", "del", "dev", "eth0", "root"])).ok();
         }
     }
 

@@ -64,9 +64,7 @@ impl Pod {
     /// Host PIDs and command lines of every process in the pod.
     pub fn processes(&self) -> Vec<(u32, String)> {
         let pids = self.container().map_or(Vec::new(), |c| c.processes());
-        pids.into_iter()
-            .map(|pid| (pid, process::cmdline(pid).join(" ")))
-            .collect()
+        pids.into_iter().map(|pid| (pid, process::cmdline(pid).join(" "))).collect()
     }
 
     /// VmRSS of PID 1.

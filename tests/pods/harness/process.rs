@@ -33,9 +33,7 @@ pub fn environ(pid: u32) -> Vec<(String, String)> {
 /// A line of /proc/PID/status, such as "VmRSS" or "SigIgn".
 pub fn status_field(pid: u32, field: &str) -> Option<String> {
     let text = fs::read_to_string(path(pid, "status")).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-        .map(|value| value.trim().to_owned())
+    text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(|value| value.trim().to_owned())
 }
 
 pub fn resident_bytes(pid: u32) -> Option<u64> {
@@ -67,10 +65,7 @@ pub fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn namespace(pid: u32, kind: &str) -> Option<PathBuf> {
@@ -82,8 +77,5 @@ pub fn in_same_pid_namespace(pid: u32) -> Vec<u32> {
     let Some(wanted) = namespace(pid, "pid") else {
         return Vec::new();
     };
-    all()
-        .into_iter()
-        .filter(|&other| namespace(other, "pid").as_ref() == Some(&wanted))
-        .collect()
+    all().into_iter().filter(|&other| namespace(other, "pid").as_ref() == Some(&wanted)).collect()
 }

@@ -33,11 +33,7 @@ pub struct PodSpec {
 
 impl PodSpec {
     pub fn new(name: &str) -> Self {
-        let ports = [
-            ("etcd-server", 2380),
-            ("etcd-client", CLIENT_PORT),
-            ("etcd-metrics", 2381),
-        ];
+        let ports = [("etcd-server", 2380), ("etcd-client", CLIENT_PORT), ("etcd-metrics", 2381)];
         Self {
             name: name.to_owned(),
             service: "etcd".to_owned(),
@@ -99,17 +95,13 @@ impl PodSpec {
     #[must_use]
     pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.retain(|(known, _)| known != path);
-        self.files
-            .push((path.to_owned(), content.as_ref().to_vec()));
+        self.files.push((path.to_owned(), content.as_ref().to_vec()));
         self
     }
 
     #[must_use]
     pub fn ports<S: AsRef<str>>(mut self, ports: impl IntoIterator<Item = (S, u16)>) -> Self {
-        self.ports = ports
-            .into_iter()
-            .map(|(name, port)| (name.as_ref().to_owned(), port))
-            .collect();
+        self.ports = ports.into_iter().map(|(name, port)| (name.as_ref().to_owned(), port)).collect();
         self
     }
 
@@ -126,17 +118,13 @@ impl PodSpec {
     }
 
     pub fn set_command<S: AsRef<str>>(&mut self, argv: impl IntoIterator<Item = S>) {
-        self.argv = argv
-            .into_iter()
-            .map(|arg| arg.as_ref().to_owned())
-            .collect();
+        self.argv = argv.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
     }
 
     /// Everything after the program's name.
     pub fn set_args<S: AsRef<str>>(&mut self, args: impl IntoIterator<Item = S>) {
         self.argv.truncate(1);
-        self.argv
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.argv.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
     }
 
     pub fn set_env(&mut self, name: &str, value: &str) {
@@ -150,9 +138,6 @@ impl PodSpec {
 
     /// The name that the headless service gives this pod.
     pub fn domain_name(&self) -> String {
-        format!(
-            "{}.{}.{}.svc.cluster.local",
-            self.name, self.service, self.namespace
-        )
+        format!("{}.{}.{}.svc.cluster.local", self.name, self.service, self.namespace)
     }
 }

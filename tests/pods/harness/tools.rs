@@ -29,10 +29,7 @@ pub fn search_path() -> String {
 
 /// Where a program is, if it is anywhere on the PATH.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    search_path()
-        .split(':')
-        .map(|dir| PathBuf::from(dir).join(name))
-        .find(|path| path.is_file())
+    search_path().split(':').map(|dir| PathBuf::from(dir).join(name)).find(|path| path.is_file())
 }
 
 /// Panics with one sentence that says what to do where this machine cannot run pods.
@@ -45,16 +42,11 @@ pub fn require() {
 
 fn what_is_missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
-        return Some(
-            "the pods tests create namespaces and bridges: run them as root (sudo -E make test)"
-                .to_owned(),
-        );
+        return Some("the pods tests create namespaces and bridges: run them as root (sudo -E make test)".to_owned());
     }
     for (tool, package) in TOOLS {
         if find_program(tool).is_none() {
-            return Some(format!(
-                "the pods tests need `{tool}`: apt-get install {package}"
-            ));
+            return Some(format!("the pods tests need `{tool}`: apt-get install {package}"));
         }
     }
     let probe = std::thread::spawn(|| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET));
@@ -80,22 +72,13 @@ pub fn run_with_input(argv: &[&str], input: &str) -> Result<String, String> {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(format!(
-        "`{}` ended with {}: {}",
-        argv.join(" "),
-        output.status,
-        format!("{}{}", stderr, stdout).trim()
-    ))
+    Err(format!("`{}` ended with {}: {}", argv.join(" "), output.status, format!("{}{}", stderr, stdout).trim()))
 }
 
 /// As [`run`], with everything that came out.
 pub fn output(argv: &[&str], input: &str) -> Result<Output, String> {
     let (program, args) = argv.split_first().ok_or("an empty command")?;
-    let stdin = if input.is_empty() {
-        Stdio::null()
-    } else {
-        Stdio::piped()
-    };
+    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
     let mut child = Command::new(program)
         .args(args)
         .env("PATH", search_path())
@@ -105,11 +88,7 @@ pub fn output(argv: &[&str], input: &str) -> Result<Output, String> {
         .spawn()
         .map_err(|e| format!("failed to run `{program}`: {e}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(input.as_bytes())
-            .map_err(|e| format!("failed to write to `{program}`: {e}"))?;
+        stdin.write_all(input.as_bytes()).map_err(|e| format!("failed to write to `{program}`: {e}"))?;
     }
-    child
-        .wait_with_output()
-        .map_err(|e| format!("failed to wait for `{program}`: {e}"))
+    child.wait_with_output().map_err(|e| format!("failed to wait for `{program}`: {e}"))
 }

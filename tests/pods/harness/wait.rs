@@ -14,10 +14,7 @@ pub fn eventually<T>(deadline: Duration, what: &str, poll: impl FnMut() -> Resul
 }
 
 /// As [`eventually`], but hands the last reason back.
-pub fn try_eventually<T>(
-    deadline: Duration,
-    mut poll: impl FnMut() -> Result<T, String>,
-) -> Result<T, String> {
+pub fn try_eventually<T>(deadline: Duration, mut poll: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let end = Instant::now() + deadline;
     loop {
         let reason = match poll() {

@@ -79,10 +79,7 @@ impl World {
             directories_made: AtomicU32::new(0),
             dir,
         };
-        Self {
-            node: Arc::new(node),
-            pods: Mutex::default(),
-        }
+        Self { node: Arc::new(node), pods: Mutex::default() }
     }
 
     pub fn v4() -> Self {
@@ -109,11 +106,7 @@ impl World {
         let mut pods = self.all_pods();
         let id = PodId::try_from(pods.len()).expect("not that many pods");
         let pod = Pod::new(id, spec, Arc::clone(&self.node));
-        assert!(
-            pods.iter().all(|known| known.key() != pod.key()),
-            "there is a pod {} already",
-            pod.key()
-        );
+        assert!(pods.iter().all(|known| known.key() != pod.key()), "there is a pod {} already", pod.key());
         pods.push(pod.clone());
         pod
     }
@@ -125,9 +118,7 @@ impl World {
         ordinals: impl RangeBounds<u32> + Iterator<Item = u32>,
         template: impl Fn(PodSpec) -> PodSpec,
     ) -> Vec<Pod> {
-        ordinals
-            .map(|ordinal| self.pod(template(PodSpec::new(&format!("{set}-{ordinal}")))))
-            .collect()
+        ordinals.map(|ordinal| self.pod(template(PodSpec::new(&format!("{set}-{ordinal}"))))).collect()
     }
 
     pub fn dns(&self) -> &Dns {
@@ -167,12 +158,7 @@ impl World {
         self.in_node(|| tools::run(argv))
     }
 
-    pub fn http_get(
-        &self,
-        address: SocketAddr,
-        path: &str,
-        deadline: Duration,
-    ) -> Result<HttpAnswer, String> {
+    pub fn http_get(&self, address: SocketAddr, path: &str, deadline: Duration) -> Result<HttpAnswer, String> {
         self.in_node(|| http::get(address, path, deadline))
     }
 
@@ -218,11 +204,7 @@ fn base_directory() -> PathBuf {
 
 /// Removes the files of test processes that were killed; nothing else of theirs outlived them.
 pub fn sweep_leftovers() {
-    for entry in fs::read_dir(base_directory())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in fs::read_dir(base_directory()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(rest) = name.strip_prefix(DIRECTORY_PREFIX) else {
             continue;

@@ -77,10 +77,7 @@ impl Writer {
                 runtime().block_on(write(&shared, written))
             }
         });
-        let writer = Self {
-            shared,
-            thread: Some(thread),
-        };
+        let writer = Self { shared, thread: Some(thread) };
         writer.targets(targets);
         writer
     }
@@ -163,12 +160,7 @@ impl Written {
     }
 }
 
-async fn attempt(
-    clients: &mut HashMap<IpAddr, Client>,
-    pod: &Pod,
-    key: &str,
-    number: u64,
-) -> Result<(), String> {
+async fn attempt(clients: &mut HashMap<IpAddr, Client>, pod: &Pod, key: &str, number: u64) -> Result<(), String> {
     let address = pod.addresses().first().copied();
     let address = address.ok_or_else(|| format!("{} is not there", pod.name()))?;
     let put = async {
@@ -177,8 +169,7 @@ async fn attempt(
             None => connect(pod).await?,
         };
         let put = client.put(key, number.to_string(), None).await;
-        put.map(|_| client)
-            .map_err(|e| format!("{}: {e}", pod.name()))
+        put.map(|_| client).map_err(|e| format!("{}: {e}", pod.name()))
     };
     match tokio::time::timeout(ATTEMPT_TIMEOUT, put).await {
         Ok(Ok(client)) => {
@@ -191,10 +182,7 @@ async fn attempt(
         }
         Err(_) => {
             clients.remove(&address);
-            Err(format!(
-                "{}: no answer within {ATTEMPT_TIMEOUT:?}",
-                pod.name()
-            ))
+            Err(format!("{}: no answer within {ATTEMPT_TIMEOUT:?}", pod.name()))
         }
     }
 }

@@ -31,11 +31,7 @@ pub(super) fn reply(book: &mut Book, bytes: &[u8], from: SocketAddr, tcp: bool) 
     let effects = book.faults.effects(&client, &name, kind);
     let mut response = answer(&book.zone, &request, &question.name, &name, kind);
     apply(&effects, &mut response, tcp);
-    let limit = if tcp {
-        usize::MAX
-    } else {
-        udp_limit(book, &request)
-    };
+    let limit = if tcp { usize::MAX } else { udp_limit(book, &request) };
     let bytes = encode(&mut response, limit);
     let silent = effects.contains(&Effect::Silent);
     book.log.queries.push(Query {
@@ -65,9 +61,7 @@ fn outcome(response: &Message, silent: bool) -> String {
 }
 
 fn udp_limit(book: &Book, request: &Message) -> usize {
-    let offered = request.edns.as_ref().map_or(UDP_SIZE_WITHOUT_EDNS, |edns| {
-        usize::from(edns.max_payload())
-    });
+    let offered = request.edns.as_ref().map_or(UDP_SIZE_WITHOUT_EDNS, |edns| usize::from(edns.max_payload()));
     book.udp_size.min(offered.max(UDP_SIZE_WITHOUT_EDNS))
 }
 

@@ -13,19 +13,14 @@ use super::RecordType;
 const DEADLINE: Duration = Duration::from_secs(3);
 
 pub(super) fn ask(from: &Pod, name: &str, kind: RecordType, tcp: bool) -> Result<Message, String> {
-    let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.')))
-        .map_err(|e| format!("{name}: {e}"))?;
+    let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).map_err(|e| format!("{name}: {e}"))?;
     let mut query = Message::query();
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(name, kind));
     let bytes = query.to_vec().map_err(|e| e.to_string())?;
     let server = SocketAddr::new(from.dns_server(), 53);
     let answer = from.in_pod(|| {
-        let answer = if tcp {
-            over_tcp(server, &bytes)
-        } else {
-            over_udp(server, &bytes)
-        };
+        let answer = if tcp { over_tcp(server, &bytes) } else { over_udp(server, &bytes) };
         answer.map_err(|e| format!("no answer of {server}: {e}"))
     })?;
     let answer = Message::from_vec(&answer).map_err(|e| e.to_string())?;

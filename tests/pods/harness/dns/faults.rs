@@ -31,12 +31,7 @@ pub struct FaultId(u32);
 
 impl Fault {
     fn new(effect: Effect) -> Self {
-        Self {
-            effect,
-            client: None,
-            name: None,
-            kind: None,
-        }
+        Self { effect, client: None, name: None, kind: None }
     }
 
     pub fn servfail() -> Self {
@@ -90,10 +85,7 @@ impl Fault {
 
     fn concerns(&self, client: &str, name: &str, kind: RecordType) -> bool {
         self.client.as_ref().is_none_or(|wanted| wanted == client)
-            && self
-                .name
-                .as_ref()
-                .is_none_or(|start| name.starts_with(start))
+            && self.name.as_ref().is_none_or(|start| name.starts_with(start))
             && self.kind.is_none_or(|wanted| wanted == kind)
     }
 }

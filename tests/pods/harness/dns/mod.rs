@@ -49,10 +49,7 @@ impl Dns {
             udp_size: UDP_SIZE,
         }));
         let server = Server::start(node, addresses, Arc::clone(&book));
-        Self {
-            book,
-            server: Mutex::new(Some(server)),
-        }
+        Self { book, server: Mutex::new(Some(server)) }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -184,13 +181,7 @@ impl Dns {
     }
 
     /// A raw query from inside the pod's network to the world's DNS server.
-    pub fn ask(
-        &self,
-        from: &Pod,
-        name: &str,
-        kind: RecordType,
-        tcp: bool,
-    ) -> Result<Message, String> {
+    pub fn ask(&self, from: &Pod, name: &str, kind: RecordType, tcp: bool) -> Result<Message, String> {
         ask::ask(from, name, kind, tcp)
     }
 }

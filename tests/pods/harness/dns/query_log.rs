@@ -28,11 +28,7 @@ pub(super) struct QueryLog {
 
 impl Default for QueryLog {
     fn default() -> Self {
-        Self {
-            queries: Vec::new(),
-            begin: Instant::now(),
-            pods: HashMap::new(),
-        }
+        Self { queries: Vec::new(), begin: Instant::now(), pods: HashMap::new() }
     }
 }
 

@@ -40,10 +40,7 @@ impl Server {
         });
         let listening = ready.recv().expect("the DNS server's thread died");
         listening.expect("failed to listen on the DNS port");
-        Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -99,11 +96,7 @@ async fn serve_tcp(listener: TcpListener, book: SharedBook) {
 }
 
 /// Queries of one connection in turn, until the client ends it.
-async fn serve_connection(
-    mut stream: TcpStream,
-    from: SocketAddr,
-    book: SharedBook,
-) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, from: SocketAddr, book: SharedBook) -> io::Result<()> {
     loop {
         let length = stream.read_u16().await?;
         let mut query = vec![0; usize::from(length)];

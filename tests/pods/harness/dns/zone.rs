@@ -74,8 +74,7 @@ impl Zone {
             }
         }
         let now = Instant::now();
-        self.endpoints
-            .retain(|old| old.until.is_none_or(|until| now < until));
+        self.endpoints.retain(|old| old.until.is_none_or(|until| now < until));
         self.endpoints.push(endpoint);
     }
 
@@ -128,25 +127,19 @@ impl Zone {
     pub(super) fn find(&self, name: &str, wanted: Wanted) -> Found {
         let Some(rest) = name.strip_suffix(DOMAIN) else {
             let is_parent = name == "cluster.local";
-            return if is_parent {
-                Found::NoData
-            } else {
-                Found::NoSuchName
-            };
+            return if is_parent { Found::NoData } else { Found::NoSuchName };
         };
         let visible = self.visible();
         let labels: Vec<&str> = rest.split('.').filter(|label| !label.is_empty()).collect();
         match labels.as_slice() {
             [] | [_] => Found::NoData,
-            [service, namespace] => self.of(visible, wanted, |e| {
-                e.service == *service && e.namespace == *namespace
-            }),
-            ["_tcp", service, namespace] => self.of(visible, Wanted::Other, |e| {
-                e.service == *service && e.namespace == *namespace
-            }),
-            [pod, service, namespace] => self.of(visible, wanted, |e| {
-                e.pod == *pod && e.service == *service && e.namespace == *namespace
-            }),
+            [service, namespace] => self.of(visible, wanted, |e| e.service == *service && e.namespace == *namespace),
+            ["_tcp", service, namespace] => {
+                self.of(visible, Wanted::Other, |e| e.service == *service && e.namespace == *namespace)
+            }
+            [pod, service, namespace] => {
+                self.of(visible, wanted, |e| e.pod == *pod && e.service == *service && e.namespace == *namespace)
+            }
             [port, "_tcp", service, namespace] => {
                 let port = port.strip_prefix('_').unwrap_or_default();
                 let wanted = match wanted {
@@ -157,28 +150,19 @@ impl Zone {
                 for endpoint in &mut named {
                     endpoint.ports.retain(|(name, _)| name == port);
                 }
-                self.of(named, wanted, |e| {
-                    !e.ports.is_empty() && e.service == *service && e.namespace == *namespace
-                })
+                self.of(named, wanted, |e| !e.ports.is_empty() && e.service == *service && e.namespace == *namespace)
             }
             _ => Found::NoSuchName,
         }
     }
 
-    fn of(
-        &self,
-        mut endpoints: Vec<Endpoint>,
-        wanted: Wanted,
-        matches: impl Fn(&Endpoint) -> bool,
-    ) -> Found {
+    fn of(&self, mut endpoints: Vec<Endpoint>, wanted: Wanted, matches: impl Fn(&Endpoint) -> bool) -> Found {
         endpoints.retain(|endpoint| matches(endpoint));
         if endpoints.is_empty() {
             return Found::NoSuchName;
         }
         match wanted {
-            Wanted::Address => {
-                Found::Addresses(endpoints.into_iter().flat_map(|e| e.addresses).collect())
-            }
+            Wanted::Address => Found::Addresses(endpoints.into_iter().flat_map(|e| e.addresses).collect()),
             Wanted::Service => Found::Services(self.services(&endpoints)),
             Wanted::Other => Found::NoData,
         }
@@ -199,11 +183,8 @@ impl Zone {
     /// Whose address this is (PTR).
     pub(super) fn find_host(&self, address: IpAddr) -> Found {
         let visible = self.visible();
-        let hosts: Vec<String> = visible
-            .iter()
-            .filter(|endpoint| endpoint.addresses.contains(&address))
-            .map(Endpoint::host)
-            .collect();
+        let hosts: Vec<String> =
+            visible.iter().filter(|endpoint| endpoint.addresses.contains(&address)).map(Endpoint::host).collect();
         if hosts.is_empty() {
             return Found::NoSuchName;
         }
