@@ -311,6 +311,7 @@ mod tests {
     use super::*;
     use crate::dns_budget::Urgency;
     use crate::dns_testing::{DOMAIN, FakeDns, Mood, intent};
+    use crate::dns_wire::TIMEOUT;
     use crate::intent::Discovery;
 
     const IPV4: Families = Families { ipv4: true, ipv6: false };
@@ -444,17 +445,14 @@ mod tests {
         good.publish(&name("etcd-0"), &["10.0.0.1"]);
         let servers = [dead, failing.address, good.address];
         let resolver = Resolver::of_servers(servers, Bucket::new(1000.0, 1000.0));
-        let over = resolve(&Resolver::of_servers([dead], Bucket::new(1000.0, 1000.0)), HOST, IPV4).await;
         let start = Instant::now();
         for _ in 0..3 {
             assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
         }
         assert!(
-            start.elapsed() < Duration::from_millis(500),
-            "{:?} {:?} {:?} nobody listens there, which is known at once",
-            start.elapsed(),
-            resolver.budget().sent(),
-            over
+            start.elapsed() < TIMEOUT * 3 / 2,
+            "the first server's silence is paid for once: {:?}",
+            start.elapsed()
         );
         assert_eq!(resolver.budget().sent(), 5);
         good.set_mood(Mood::Silent);

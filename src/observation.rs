@@ -137,6 +137,13 @@ pub struct Dns {
     pub hosts: BTreeMap<String, Resolution>,
 }
 
+impl Dns {
+    /// Whether a host is known to have this address.
+    pub fn points_at(&self, host: &str, address: IpAddr) -> bool {
+        matches!(self.hosts.get(host), Some(Resolution::Addresses(known)) if known.contains(&address.to_canonical()))
+    }
+}
+
 /// Whether this pod's own name is published.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

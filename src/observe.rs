@@ -26,6 +26,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon a pod is asked again while its answers change, and how late while they do not.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How often the address of a silent pod is asked for out of turn.
+const RENEW_PAUSE: Duration = Duration::from_secs(5);
 
 /// Keeps the observation up to date.
 pub struct Observer {
@@ -290,9 +292,14 @@ fn is_news(last: &PeerView, new: &PeerView) -> bool {
 
 async fn ask_forever(pod: PodName, url: Url, shared: Arc<Shared>, kick: Arc<Notify>) {
     let mut pause = PAUSE_MIN;
+    let mut renew = Instant::now();
     loop {
         let asked = shared.tick();
         let view = ask_once(&pod, &url, &shared, asked).await;
+        if matches!(&view, PeerView::Silent(_)) && Instant::now() >= renew {
+            shared.dns.ask_at_once(Some(&url.host));
+            renew = Instant::now() + RENEW_PAUSE;
+        }
         let answer = Answer { asked, answered: shared.tick(), url: url.clone(), view };
         let transient = matches!(&answer.view, PeerView::Silent(Silence::Refused(_)));
         pause = if shared.publish(&pod, answer) { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
@@ -326,9 +333,6 @@ async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64) -> Peer
         }
     };
     let view = shared.client.ask(&question, &hosts, report).await;
-    if matches!(&view, PeerView::Silent(_)) {
-        shared.dns.ask_at_once(Some(&url.host));
-    }
     view
 }
 

@@ -191,7 +191,7 @@ mod tests {
         let address = IpAddr::from([10, 0, 0, 7]);
         assert_eq!(
             dials.try_recv().unwrap(),
-            Dialled { pod: Some("e-1".into()), resolved: true, says: None, told: None, address }
+            Dialled { pod: Some("e-1".into()), resolved: true, says: None, told: Some(digest(&statement())), address }
         );
         let anonymous = Dialled { pod: None, resolved: false, says: None, told: None, address };
         let foreign = [(POD_HEADER, "e-1"), (NAMESPACE_HEADER, "other"), (RESOLVED_HEADER, "true")];

@@ -310,8 +310,9 @@ impl Startup {
         if let Some(told) = &dialled.told {
             self.told.insert(pod.clone(), told.clone());
         }
-        if dialled.resolved {
-            self.dns.ask_at_once(Some(&self.intent.peer_url(pod).host));
+        let host = self.intent.peer_url(pod).host;
+        if dialled.resolved && !self.dns.view().points_at(&host, dialled.address) {
+            self.dns.ask_at_once(Some(&host));
         }
         // It has something to say that this pod has not heard.
         if dialled.says != self.observer.statement_digest(pod) {

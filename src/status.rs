@@ -437,7 +437,7 @@ pub(crate) mod tests {
         assert_eq!(
             lines,
             [
-                "etcd-0: waiting since 0s: etcd-1 is silent (rule undecided)",
+                "etcd-0: waiting since 0s: etcd-1 is silent (rule roll-call)",
                 "",
                 "POD       URL                                   STATE      CLUSTER  MEMBER  ROLE     DETAIL",
                 "etcd-0 *  http://etcd-0.etcd.default.svc:2380   blank      -        -       -",
