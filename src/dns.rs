@@ -444,12 +444,11 @@ mod tests {
         good.publish(&name("etcd-0"), &["10.0.0.1"]);
         let servers = [dead, failing.address, good.address];
         let resolver = Resolver::of_servers(servers, Bucket::new(1000.0, 1000.0));
-        let over = resolve(&Resolver::of_servers([dead], Bucket::new(1000.0, 1000.0)), HOST, IPV4).await;
         let start = Instant::now();
         for _ in 0..3 {
             assert_eq!(resolve(&resolver, HOST, IPV4).await, Ok(addresses(&["10.0.0.1"])));
         }
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?} {:?} {:?} nobody listens there, which is known at once", start.elapsed(), resolver.budget().sent(), over);
+        assert!(start.elapsed() < Duration::from_millis(500), "nobody listens there, which is known at once");
         assert_eq!(resolver.budget().sent(), 5);
         good.set_mood(Mood::Silent);
         let failed = resolve(&resolver, HOST, IPV4).await.unwrap_err();
