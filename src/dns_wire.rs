@@ -4,20 +4,21 @@
 //! servers at once, sends up to three packets where one was asked for, gives up at the first server's SERVFAIL, and
 //! never falls back from EDNS. Here each packet is counted and paid for.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::{RuntimeProvider, TokioRuntimeProvider};
+use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider, TokioTime};
 use hickory_resolver::net::tcp::TcpClientStream;
 use hickory_resolver::net::udp::UdpClientStream;
 use hickory_resolver::net::xfer::{DnsHandle, DnsRequestSender, FirstAnswer};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query, ResponseCode};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
@@ -266,14 +267,15 @@ fn most_telling(failures: Vec<DnsFailure>) -> DnsFailure {
     other.unwrap_or_else(silence)
 }
 
-/// Tokio's sockets, the UDP ones connected: a server that nobody listens at is known at once, by its ICMP message.
+/// Tokio's sockets, the UDP ones connected: a server that nobody listens at is known at once, by its ICMP message
+/// (which kube-proxy sends as well while cluster DNS has no endpoint).
 #[derive(Clone, Default)]
 struct Connected(TokioRuntimeProvider);
 
 impl RuntimeProvider for Connected {
     type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
     type Timer = <TokioRuntimeProvider as RuntimeProvider>::Timer;
-    type Udp = UdpSocket;
+    type Udp = ConnectedUdp;
     type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
 
     fn create_handle(&self) -> Self::Handle {
@@ -285,19 +287,48 @@ impl RuntimeProvider for Connected {
         server: SocketAddr,
         local: Option<SocketAddr>,
         timeout: Option<Duration>,
-    ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
+    ) -> BoxFuture<'static, io::Result<Self::Tcp>> {
         self.0.connect_tcp(server, local, timeout)
     }
 
-    fn bind_udp(
-        &self,
-        local: SocketAddr,
-        server: SocketAddr,
-    ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Udp>>>> {
+    fn bind_udp(&self, local: SocketAddr, server: SocketAddr) -> BoxFuture<'static, io::Result<Self::Udp>> {
         Box::pin(async move {
             let socket = UdpSocket::bind(local).await?;
             socket.connect(server).await?;
-            Ok(socket)
+            Ok(ConnectedUdp(socket))
+        })
+    }
+}
+
+struct ConnectedUdp(UdpSocket);
+
+impl DnsUdpSocket for ConnectedUdp {
+    type Time = TokioTime;
+
+    fn poll_recv_from(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        DnsUdpSocket::poll_recv_from(&self.0, context, buffer)
+    }
+
+    fn poll_send_to(&self, context: &mut Context<'_>, buffer: &[u8], target: SocketAddr) -> Poll<io::Result<usize>> {
+        DnsUdpSocket::poll_send_to(&self.0, context, buffer, target)
+    }
+
+    /// Receives, or ends with the socket's error, for which Tokio wakes no reader.
+    fn recv_from<'socket, 'buffer, 'future>(
+        &'socket self,
+        buffer: &'buffer mut [u8],
+    ) -> BoxFuture<'future, io::Result<(usize, SocketAddr)>>
+    where
+        'socket: 'future,
+        'buffer: 'future,
+    {
+        Box::pin(async move {
+            tokio::select! {
+                received = self.0.recv_from(buffer) => received,
+                Some(error) = async { self.0.ready(Interest::ERROR).await.and(self.0.take_error()).transpose() } => {
+                    Err(error.unwrap_or_else(|error| error))
+                }
+            }
         })
     }
 }

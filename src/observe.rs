@@ -332,8 +332,7 @@ async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64) -> Peer
             shared.publish(pod, Answer { asked, answered, url: url.clone(), view: view.clone() });
         }
     };
-    let view = shared.client.ask(&question, &hosts, report).await;
-    view
+    shared.client.ask(&question, &hosts, report).await
 }
 
 impl Shared {
