@@ -271,6 +271,6 @@ impl Table<'_> {
         if missing.is_empty() {
             return format!("every pod has said that it is {what}; asking once more");
         }
-        format!("waiting until every pod says that it is {what} ({})", and_list(&missing))
+        format!("it needs every pod to say that it is {what} ({})", and_list(&missing))
     }
 }

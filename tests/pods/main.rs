@@ -5,5 +5,7 @@ pub mod harness;
 mod dns_works;
 mod founding;
 mod growth;
+mod lost;
 mod harness_works;
 pub mod templates;
+mod versions;

@@ -1,0 +1,63 @@
+//! Founding, joining and replacing on every etcd that is there.
+
+use std::time::Duration;
+
+use crate::harness::*;
+use crate::templates::*;
+
+fn life(version: &str) {
+    let Some(etcd) = etcds().into_iter().find(|etcd| etcd.version.starts_with(version)) else {
+        println!("SKIPPED: no etcd {version} here; TEST_ETCDS names a directory with more");
+        return;
+    };
+    let world = World::v4();
+    let mut pods = world.pods("etcd", 0..3, |spec| entrypoint(spec, 3).etcd(etcd.clone()));
+    pods.iter().for_each(Pod::start);
+    wait_for_voters(&all(&pods), 3, SOON);
+    let writer = Writer::start(&world, &all(&pods));
+    writer.wait_for(20, SOON);
+
+    let joiner = world.pod(entrypoint(PodSpec::new("etcd-3"), 3).etcd(etcd));
+    joiner.start();
+    pods.push(joiner);
+    wait_for_voters(&all(&pods), 4, SOON);
+
+    let before = members(&pods[0]).unwrap();
+    let lost = leader_of(&all(&pods)).unwrap();
+    lost.kill();
+    lost.wipe();
+    lost.start();
+    wait_for_voters(&all(&pods), 4, SOON);
+    let old = before.iter().find(|member| member.name == lost.name()).unwrap().id;
+    assert!(members(&pods[0]).unwrap().iter().all(|member| member.id != old), "the ID of the lost disk is not used again");
+
+    writer.wait_for(20, SOON);
+    let written = writer.stop();
+    assert!(written.longest_gap < Duration::from_secs(10), "{:?}", written.longest_gap);
+    check(&all(&pods), &[&written], SOON).assert_clean();
+}
+
+#[test]
+fn etcd_3_4() {
+    life("3.4.");
+}
+
+#[test]
+fn etcd_3_5_early() {
+    life("3.5.16");
+}
+
+#[test]
+fn etcd_3_5() {
+    life("3.5.35");
+}
+
+#[test]
+fn etcd_3_6() {
+    life("3.6.");
+}
+
+#[test]
+fn etcd_3_7() {
+    life("3.7.");
+}
