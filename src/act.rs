@@ -85,11 +85,18 @@ impl Actor<'_> {
     }
 
     fn finish_archive(&self, mut journal: Journal) -> Result<(), Fatal> {
-        if let Some(archiving) = &journal.archiving {
+        let archiving = journal.archiving.clone();
+        if let Some(archiving) = &archiving {
             archive::finish(archiving)?;
         }
         journal.archived();
-        self.write(&journal)
+        self.write(&journal)?;
+        if let Some(archiving) = &archiving {
+            for deleted in archive::prune(self.paths, archiving)? {
+                tracing::info!("deleted the older archive `{}`", deleted.display());
+            }
+        }
+        Ok(())
     }
 
     async fn add(

@@ -65,7 +65,8 @@ impl Table<'_> {
             Standing::Joined(..) | Standing::Intent(_) | Standing::Removing(..) => "this pod is joining a cluster",
             _ => "this disk is empty, but its peers have data",
         };
-        self.wait(Rule::NoLeader, format!("{what}: it waits for a leader"))
+        let peers = self.others.iter().map(|pod| (pod.clone(), self.describe(pod))).collect();
+        self.wait(Rule::NoLeader, format!("{what}: it waits for a leader ({})", and_list(&peers)))
     }
 
     fn roll_call(&self) -> Decision {

@@ -1,6 +1,6 @@
 //! The rules for a disk that has lost something.
 
-use super::{Table, refuse, take};
+use super::{Table, and_list, refuse, take};
 use crate::intent::OnLostData;
 use crate::journal::{Journal, Stage};
 use crate::names::{ClusterId, MemberId, PodName};
@@ -38,8 +38,9 @@ impl Table<'_> {
             return take(Rule::LossBeforeFounding, step, why);
         }
         let why = format!(
-            "this disk has lost data ({}), and no peer has a leader: a founding could override acknowledged writes",
-            loss.what
+            "this disk has lost data ({}), and no peer has a leader: a founding could override acknowledged writes ({})",
+            loss.what,
+            and_list(&self.others.iter().map(|pod| (pod.clone(), self.describe(pod))).collect())
         );
         self.wait(Rule::LossWaits, why)
     }
