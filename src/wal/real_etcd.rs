@@ -64,7 +64,8 @@ impl Etcd {
         let mut started = Self { child, client, peer };
         let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end && started.child.try_wait().expect("wait").is_none() {
-            if request(client, "GET", "/health", "").is_some_and(|answer| answer.contains("\"true\"")) {
+            // A connection made before the member serves hangs: try another one soon.
+            if request_within(Duration::from_millis(200), client, "GET", "/health", "").is_some_and(|answer| answer.contains("\"true\"")) {
                 return Some(started);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -110,8 +111,12 @@ fn free_port() -> u16 {
 }
 
 fn request(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
+    request_within(Duration::from_secs(5), port, method, path, body)
+}
+
+fn request_within(timeout: Duration, port: u16, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(timeout)).ok()?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(format!("{head}{body}").as_bytes()).ok()?;
