@@ -355,3 +355,6 @@ pub fn prepare(paths: &Paths) -> Result<(), DiskError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
