@@ -192,3 +192,6 @@ fn refuse_mounts_below(moves: &[(PathBuf, PathBuf)]) -> Result<(), DiskError> {
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
+
+#[cfg(test)]
+mod tests;

@@ -360,3 +360,6 @@ pub fn prepare(paths: &Paths) -> Result<(), DiskError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -45,3 +45,7 @@ fn kill_self() -> ! {
     let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
     std::process::abort();
 }
+
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
+mod tests;

@@ -147,3 +147,102 @@ fn decode<T: DeserializeOwned>(content: &[u8], kind: &str) -> Result<T, String> 
     }
     serde_json::from_str(json).map_err(|error| format!("is not understood: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::names::{DiskId, PodName};
+
+    fn journal(disk: &str) -> Journal {
+        Journal::of_new_disk(DiskId::from(disk), PodName::from("etcd-0"), "default".to_owned(), "etcd".to_owned())
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_nobody_else_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("a/b");
+        assert_eq!(read(&own).unwrap(), JournalFile::Absent);
+        write(&own, &journal("first")).unwrap();
+        write(&own, &journal("second")).unwrap();
+        assert_eq!(read(&own).unwrap(), JournalFile::Valid(journal("second")));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&own), mode(&own.join(NAME))), (0o700, 0o600));
+        let text = fs::read_to_string(own.join(NAME)).unwrap();
+        assert!(text.starts_with("etcd-bootstrap journal v1 crc32c="), "{text}");
+        assert!(text.contains("\n  \"pod\": \"etcd-0\",\n"), "an operator can read it: {text}");
+    }
+
+    #[test]
+    fn what_a_crash_left_is_ignored_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("journal.tmp"), "etcd-bootstrap jour").unwrap();
+        assert_eq!(read(dir.path()).unwrap(), JournalFile::Absent);
+        write(dir.path(), &journal("new")).unwrap();
+        assert!(!dir.path().join("journal.tmp").exists());
+    }
+
+    #[test]
+    fn damage_is_torn_whatever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        write(dir.path(), &journal("disk")).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let torn = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            match read(dir.path()).unwrap() {
+                JournalFile::Torn(reason) => reason,
+                other => panic!("{other:?} of {:?}", String::from_utf8_lossy(bytes)),
+            }
+        };
+        (0..whole.len()).for_each(|length| drop(torn(&whole[..length])));
+        for place in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[place] ^= 1;
+            torn(&flipped);
+        }
+        let text = String::from_utf8(whole).unwrap();
+        assert!(torn(text.replace(" v1 ", " v2 ").as_bytes()).contains("of version `v2`"));
+        assert!(torn(text.replace(" journal ", " pairing ").as_bytes()).contains("not a journal"));
+        assert!(torn(&vec![b' '; 2 << 20]).contains("longer than"));
+        let empty = encode(&serde_json::json!({}), "journal").unwrap();
+        assert!(torn(empty.as_bytes()).contains("missing field"));
+    }
+
+    #[test]
+    fn an_update_changes_what_is_there_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(update(dir.path(), |_| panic!("there is none")).unwrap(), None);
+        write(dir.path(), &journal("disk")).unwrap();
+        let written = fs::metadata(dir.path().join(NAME)).unwrap().modified().unwrap();
+        update(dir.path(), |_| ()).unwrap();
+        assert_eq!(fs::metadata(dir.path().join(NAME)).unwrap().modified().unwrap(), written);
+        let changed = update(dir.path(), |journal| journal.unconfirmed_starts += 1).unwrap().unwrap();
+        assert_eq!((changed.unconfirmed_starts, read(dir.path()).unwrap()), (1, JournalFile::Valid(changed)));
+    }
+
+    #[test]
+    fn updates_of_two_writers_are_both_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &journal("disk")).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    (0..25).for_each(|_| drop(update(dir.path(), |journal| journal.unconfirmed_starts += 1)))
+                });
+            }
+        });
+        let JournalFile::Valid(journal) = read(dir.path()).unwrap() else { panic!() };
+        assert_eq!(journal.unconfirmed_starts, 100);
+    }
+
+    #[test]
+    fn a_directory_in_its_place_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(NAME)).unwrap();
+        let error = read(dir.path()).unwrap_err();
+        assert_eq!(error.exit_code, 65);
+        assert!(error.message.contains("/journal`"), "{error}");
+    }
+}

@@ -64,7 +64,10 @@ impl Etcd {
         let mut started = Self { child, client, peer };
         let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end && started.child.try_wait().expect("wait").is_none() {
-            if request(client, "GET", "/health", "").is_some_and(|answer| answer.contains("\"true\"")) {
+            // A connection made before the member serves hangs: try another one soon.
+            if request_within(Duration::from_millis(200), client, "GET", "/health", "")
+                .is_some_and(|answer| answer.contains("\"true\""))
+            {
                 return Some(started);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -110,12 +113,26 @@ fn free_port() -> u16 {
 }
 
 fn request(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
+    request_within(Duration::from_secs(5), port, method, path, body)
+}
+
+fn request_within(timeout: Duration, port: u16, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(timeout)).ok()?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(format!("{head}{body}").as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer)
+    // Not up to the end of the stream: some versions close the peer port's connections seconds later.
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let count = stream.read(&mut chunk).ok()?;
+        answer.extend(&chunk[..count]);
+        let text = String::from_utf8_lossy(&answer);
+        let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.trim().parse::<usize>().ok());
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body.len());
+        if count == 0 || length.zip(body).is_some_and(|(length, body)| body >= length) {
+            return Some(text.into_owned());
+        }
+    }
 }
