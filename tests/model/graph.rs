@@ -19,7 +19,7 @@ impl Hasher for Fold {
         self.write_u64(u64::from(word));
     }
     fn write_u64(&mut self, word: u64) {
-        let wide = u128::from(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f_e703_7ed1_a0b4_28db;
+        let wide = u128::from(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f;
         self.0 = (wide >> 64) as u64 ^ (wide as u64).rotate_left(23);
     }
     fn write_usize(&mut self, word: usize) {

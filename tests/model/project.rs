@@ -374,7 +374,7 @@ impl Project {
         key.rounds = before.rounds;
         if let Some(known) = lock(shard).get(&key) {
             // What was complete before depends on the views before; it is told by the rounds and the same disks.
-            if before.rounds == 0 || same_disks(before, after) {
+            if before.rounds == 0 || same_hearers(before, after) {
                 return *known;
             }
         }
@@ -392,7 +392,7 @@ impl Project {
         } else {
             (1, 0)
         };
-        if before.rounds == 0 || same_disks(before, after) {
+        if before.rounds == 0 || same_hearers(before, after) {
             lock(shard).insert(key, came);
         }
         came
@@ -459,7 +459,10 @@ impl Project {
     }
 }
 
-fn same_disks(before: &Key, after: &Key) -> bool {
+fn same_hearers(before: &Key, after: &Key) -> bool {
+    if before.dns != after.dns {
+        return false;
+    }
     let disk = |view: &Option<View>| match view {
         Some(View::Waiting { generation, .. }) => Some(*generation),
         _ => None,

@@ -203,10 +203,16 @@ impl Rules {
     pub(crate) fn after(&self, world: &World, event: Event) -> Option<World> {
         let mut next = world.clone();
         match event {
-            Event::Boot(pod) => self.boot(&mut next, pod),
+            Event::Boot(pod) => {
+                self.boot(&mut next, pod);
+                self.hear_nobody(&mut next, pod);
+            }
             Event::Ask(pod, peer, window) => self.ask(&mut next, pod, peer, window)?,
             Event::DnsShows(pod) => self.dns_shows(&mut next, pod)?,
-            Event::Act(pod, outcome) => self.act(&mut next, pod, outcome)?,
+            Event::Act(pod, outcome) => {
+                self.act(&mut next, pod, outcome)?;
+                self.hear_nobody(&mut next, pod);
+            }
             Event::WalAppears(pod) => self.wal_appears(&mut next, pod)?,
             Event::ExecFails(pod) => {
                 let Proc::Execed { new, id, .. } = next.pods[usize::from(pod)].process else { return None };
@@ -298,6 +304,13 @@ impl Rules {
         let Proc::Run { dns, .. } = &mut world.pods[usize::from(pod)].process else { return None };
         *dns = true;
         self.hear(world, pod, &before)
+    }
+
+    /// A pod that is alone in its span has nobody to hear.
+    fn hear_nobody(&self, world: &mut World, pod: Pod) {
+        if let Some(before) = self.project.key(world, pod) {
+            _ = self.hear(world, pod, &before);
+        }
     }
 
     fn hear(&self, world: &mut World, pod: Pod, before: &super::project::Key) -> Option<()> {
