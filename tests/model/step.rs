@@ -193,7 +193,9 @@ impl Rules {
             if disk.pairing == Pairing::Paired {
                 into.extend([Event::LosesWalVolume(pod), Event::LosesDataVolume(pod)]);
             }
-            if disk.wal.is_some() {
+            // A WAL that goes by itself within the milliseconds before its note is not looked for.
+            let seen = disk.journal.as_ref().and_then(|journal| journal.wal_seen);
+            if disk.wal.as_ref().is_some_and(|wal| seen == Some(wal.id)) {
                 into.push(Event::LosesWal(pod));
             }
         }
