@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{FOREIGN_FOR, Table, refuse, start, take};
 use crate::cluster::by_id;
 use crate::intent::OnRemoved;
+use crate::journal::Stage;
 use crate::names::ClusterId;
 use crate::observation::{Kind, ListFailure, MemberList, PeerView, WalFacts};
 use crate::plan::{Decision, InitialClusterState, Rule, Start, Step};
@@ -35,14 +36,22 @@ impl Table<'_> {
         let unconfirmed = self.journal().map_or(0, |journal| journal.unconfirmed_starts);
         if self.cluster.newest.is_none() && unconfirmed == 0 && self.nobody_leads() {
             let why = "it has data, and no peer has a leader: a cold restart waits for nobody";
-            return start(Rule::DataRestart, restart(facts), why);
+            return start(Rule::DataRestart, self.unheard(facts), why);
         }
         let grace = GRACE.saturating_mul(1 << unconfirmed.min(10)).min(GRACE_MAX);
         if self.seen.since.start < grace {
             return self
                 .wait(Rule::DataGrace, "it has data; the peers have a moment to say whether they have a leader");
         }
-        start(Rule::DataRestart, restart(facts), "it has data, and no peer has told of a leader in time")
+        start(Rule::DataRestart, self.unheard(facts), "it has data, and no peer has told of a leader in time")
+    }
+
+    /// Nobody has said whether it is a learner: it was added as one, and its promoter will see whether it still is.
+    fn unheard(&self, facts: &WalFacts) -> Start {
+        let learner = self.journal().is_some_and(|journal| {
+            matches!(journal.stage, Stage::Joined { member_id, learner: true, .. } if member_id == facts.member_id)
+        });
+        Start { learner, ..restart(facts) }
     }
 
     fn removed(&self, facts: &WalFacts, list: &MemberList) -> Decision {

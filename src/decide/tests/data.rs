@@ -29,6 +29,18 @@ fn a_listed_learner_starts_and_somebody_has_to_promote_it() {
 }
 
 #[test]
+fn a_learner_that_restarts_without_a_leader_still_has_to_be_promoted() {
+    // In a full outage it may be up before there is a leader to list it, and nobody else waits to promote it.
+    let row = row(2, 3).joined(planned(3), ADDED).wal(ADDED).silent(0).silent(1);
+    row.starts(Rule::DataRestart, Start { learner: true, ..restart(ADDED, planned(3)) });
+    let quick = row.clone().says_data(0).says_data(1).seen(|seen| seen.since.start = Duration::ZERO);
+    quick.starts(Rule::DataRestart, Start { learner: true, ..restart(ADDED, planned(3)) });
+    let voter = Stage::Joined { cluster_id: planned(3), member_id: ADDED, learner: false };
+    row.clone().stage(voter).starts(Rule::DataRestart, restart(ADDED, planned(3)));
+    row.wal(LATER).starts(Rule::DataRestart, restart(LATER, planned(3)));
+}
+
+#[test]
 fn a_leader_lists_it_wins_over_the_grace_and_over_dns() {
     let row = me().led(&[0, 1], planned(3), &all()).seen(|seen| {
         seen.since.start = Duration::ZERO;

@@ -1,0 +1,110 @@
+//! Known bugs, seeded: what the decision would do without one of its rules. The check has to catch each.
+
+use etcd_bootstrap::plan::Rule;
+
+use super::project::{Key, Move, Project};
+use super::world::{GONE, Kind, Mid, Stage, View};
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Bug {
+    /// A blank pod founds as soon as nobody has told it of data.
+    NewOnSilence,
+    /// A blank pod takes the identity that a list has for it.
+    AdoptListed,
+    /// All blank is enough to found: there is no PREPARED.
+    OnePhase,
+    /// An ID is adopted from a peer's local member list.
+    AdoptLocal,
+    /// A prepared pod founds before all are prepared.
+    FoundEarly,
+    /// The own member is removed on a local list's word.
+    RemoveWithoutQuorum,
+    /// Only the initial members are asked.
+    SpanOfFounders,
+    /// A WAL that has entries is archived as if it had none, because its member was not published.
+    ArchiveSpoken,
+    /// That a WAL never spoke is journalled after the rename.
+    NoteAfterRename,
+    /// "A WAL was seen" without whose.
+    WalSeenWithoutId,
+    /// A learner is promoted only by the process of its first exec.
+    PromoterOnlyAtFirst,
+    /// The second member is added as a voter.
+    VoterFromOneToTwo,
+    /// One round is enough, and no disk is compared.
+    OneRoundNoDisks,
+    /// A member that was added and not started yet is removed again.
+    Livelock,
+}
+
+impl Bug {
+    /// What the pod does with this bug instead of its next move.
+    pub(crate) fn twist(self, project: &Project, key: &Key, rule: Rule, next: Move) -> Move {
+        let own = Mid { pod: key.pod, seq: 0 };
+        let journal = key.disk.journal.as_ref();
+        let stage = journal.map(|journal| &journal.stage);
+        let found = Move::Start { new: true, id: own, learner: false };
+        match (self, &next) {
+            (Self::NewOnSilence, Move::Wait)
+                if rule == Rule::RollCall && stage == Some(&Stage::Fresh) && project.is_founder(key.pod) =>
+            {
+                found
+            }
+            (Self::AdoptListed, Move::Journal(Stage::Removing(id), _)) if stage == Some(&Stage::Fresh) => {
+                Move::Start { new: false, id: *id, learner: false }
+            }
+            (Self::OnePhase, Move::Journal(Stage::Prepared(_), _)) => found,
+            (Self::AdoptLocal, _) if stage == Some(&Stage::Intent) => match local_own(key, false) {
+                Some(id) if journal.is_some_and(|journal| !journal.excluded.contains(&id)) => {
+                    Move::Journal(Stage::Joined(id, true), Vec::new())
+                }
+                _ => next,
+            },
+            (Self::FoundEarly, Move::Wait) if rule == Rule::RollCall && matches!(stage, Some(Stage::Prepared(_))) => {
+                found
+            }
+            (Self::RemoveWithoutQuorum, Move::Wait) => match (stage, local_own(key, true)) {
+                (Some(Stage::Removing(id)), Some(listed)) if listed == *id => Move::Remove(*id),
+                (Some(Stage::Fresh), Some(listed)) if key.disk.wal.is_none() => {
+                    Move::Journal(Stage::Removing(listed), vec![listed])
+                }
+                _ => next,
+            },
+            (Self::ArchiveSpoken, Move::Start { id, .. }) => {
+                let granted = match stage {
+                    Some(Stage::Prepared(_)) => *id == own,
+                    Some(Stage::Joined(joined, _)) => id == joined,
+                    _ => false,
+                };
+                let unpublished = local_own(key, false) == Some(*id);
+                if key.disk.wal.is_some() && granted && unpublished { Move::Archive(Some(*id), true) } else { next }
+            }
+            (Self::PromoterOnlyAtFirst, Move::Start { new, id, .. }) if key.disk.wal.is_some() => {
+                Move::Start { new: *new, id: *id, learner: false }
+            }
+            (Self::VoterFromOneToTwo, Move::Add(_)) => Move::Add(false),
+            (Self::OneRoundNoDisks, Move::Wait) if rule == Rule::RollCall && key.rounds == 1 => {
+                let heard = (0..project.founders).map(|pod| match key.views.get(usize::from(pod)) {
+                    _ if pod == key.pod => key.disk.generation,
+                    Some(Some(View::Waiting { generation, kind: Kind::Blank | Kind::Prepared(_) })) => *generation,
+                    _ => GONE,
+                });
+                Move::Journal(Stage::Prepared(heard.collect()), Vec::new())
+            }
+            (Self::OneRoundNoDisks, Move::Wait) if rule == Rule::DisksChanged => found,
+            (Self::Livelock, Move::Start { new: false, id, .. }) if key.disk.wal.is_none() => {
+                Move::Journal(Stage::Removing(*id), vec![*id])
+            }
+            _ => next,
+        }
+    }
+}
+
+/// The pod's member in a peer's local list: any, or one that has not started.
+fn local_own(key: &Key, started_too: bool) -> Option<Mid> {
+    key.views.iter().flatten().find_map(|view| {
+        let View::Etcd { local: Some((idx, _)), .. } = view else { return None };
+        let config = key.configs.get(usize::from(*idx))?.as_ref()?;
+        config.iter().find(|member| member.id.pod == key.pod && (started_too || !member.published)).map(|own| own.id)
+    })
+}

@@ -1,0 +1,201 @@
+//! The exhaustive check: every order of starts, crashes, lost disks, late and lost answers, for a few pods whose every
+//! move is decided by the real `decide()`.
+//!
+//! stateright explores, and checks what must always hold. What must come to be in the end is checked on the explored
+//! graph itself, for stateright's `eventually` is blind to cycles: from every state the good end must be reachable
+//! without another fault, unless a quorum of disks is lost.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod bugs;
+mod graph;
+mod project;
+mod raft;
+mod step;
+mod trace;
+mod world;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model, Path, Property};
+
+use bugs::Bug;
+use graph::{Graph, Mark, fingerprint};
+use project::Project;
+use step::{Event, Limits, Rules};
+use world::{Broken, World};
+
+/// What stateright explores.
+#[derive(Clone)]
+struct Pods {
+    rules: Arc<Rules>,
+    graph: Option<Arc<Graph>>,
+    /// A state that the trace is wanted of.
+    target: Option<u64>,
+}
+
+impl Model for Pods {
+    type State = World;
+    type Action = Event;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self.rules.project.pods, self.rules.project.founders)]
+    }
+
+    fn actions(&self, world: &World, events: &mut Vec<Event>) {
+        if let Some(graph) = &self.graph {
+            let mark = match world {
+                _ if world.broken.is_some() || world.hopeless => Mark::Exempt,
+                _ if world.is_well() => Mark::Well,
+                _ => Mark::Other,
+            };
+            graph.node(fingerprint(world), mark);
+        }
+        self.rules.events(world, events);
+    }
+
+    fn next_state(&self, world: &World, event: Event) -> Option<World> {
+        let next = self.rules.after(world, event)?;
+        if let Some(graph) = self.graph.as_ref().filter(|_| !event.is_fault()) {
+            graph.edge(fingerprint(world), fingerprint(&next));
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        fn holds(world: &World, what: Broken) -> bool {
+            world.broken != Some(what)
+        }
+        vec![
+            Property::always("1: there is one cluster, and it keeps what it acknowledged", |_, world| {
+                holds(world, Broken::TwoClusters)
+            }),
+            Property::always("2: no disk takes an identity whose log it does not hold", |_, world| {
+                holds(world, Broken::Identity)
+            }),
+            Property::always("3: no founding begins while somebody is not prepared", |_, world| {
+                holds(world, Broken::Founding)
+            }),
+            Property::always("4: no membership call costs a quorum", |_, world| holds(world, Broken::Quorum)),
+            Property::always("6: the good end stays in reach", |model: &Self, world| {
+                model.target.is_none_or(|target| target != fingerprint(world))
+            }),
+        ]
+    }
+}
+
+/// One run: what was explored, and the first thing that is wrong, if any, with its trace.
+struct Found {
+    states: usize,
+    wrong: Option<(String, String)>,
+}
+
+struct Setting {
+    pods: u8,
+    founders: u8,
+    limits: Limits,
+    bug: Option<Bug>,
+}
+
+impl Setting {
+    fn model(&self) -> Pods {
+        let rules = Rules { project: Project::new(self.pods, self.founders, self.bug), limits: self.limits };
+        Pods { rules: Arc::new(rules), graph: None, target: None }
+    }
+
+    fn run(&self) -> Found {
+        let begin = Instant::now();
+        let graph = Arc::new(Graph::new());
+        let model = Pods { graph: Some(graph.clone()), ..self.model() };
+        let rules = model.rules.clone();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let checker = model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        let states = checker.unique_state_count();
+        let head = format!(
+            "{} founders of {} pods, {:?}{}: {states} states, {} decisions by {} rules",
+            self.founders,
+            self.pods,
+            self.limits,
+            self.bug.map_or(String::new(), |bug| format!(", {bug:?}")),
+            rules.project.decisions(),
+            rules.project.rules().len(),
+        );
+        if let Some((name, path)) = checker.discoveries().into_iter().next() {
+            println!("{head}, in {:.1?}: {name}", begin.elapsed());
+            return Found { states, wrong: Some((name.to_owned(), trace::show(&rules, path))) };
+        }
+        drop(checker);
+        let Some(graph) = Arc::into_inner(graph) else { panic!("the graph is still in use") };
+        let verdict = graph.judge();
+        println!(
+            "{head}, {} edges; {} good ends, {} where a quorum of disks is lost, {} stuck; in {:.1?}",
+            verdict.edges,
+            verdict.well,
+            verdict.exempt,
+            verdict.stuck.len(),
+            begin.elapsed(),
+        );
+        let wrong = verdict.stuck.iter().min().map(|_| {
+            let (count, path) = self.shortest(&verdict.stuck);
+            (format!("6: {count} states from which the good end cannot be reached"), trace::show(&rules, path))
+        });
+        Found { states, wrong }
+    }
+
+    /// The trace of one of these states.
+    fn shortest(&self, stuck: &[u64]) -> (usize, Path<World, Event>) {
+        let model = Pods { target: stuck.first().copied(), ..self.model() };
+        let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        (stuck.len(), checker.discoveries().into_values().next().unwrap())
+    }
+
+    #[track_caller]
+    fn is_clean(&self) {
+        let found = self.run();
+        if let Some((name, trace)) = found.wrong {
+            panic!("{name}\n{trace}");
+        }
+        assert!(found.states > 10);
+    }
+
+    /// The seeded bug is caught as this.
+    #[track_caller]
+    fn is_caught(&self, property: &str) {
+        let found = self.run();
+        let Some((name, trace)) = found.wrong else { panic!("{:?} was not caught", self.bug) };
+        println!("{trace}");
+        assert!(name.starts_with(property), "{:?} was caught as {name}\n{trace}", self.bug);
+    }
+}
+
+fn some(crashes: u8, losses: u8) -> Limits {
+    Limits { crashes, losses, ..Limits::default() }
+}
+
+#[test]
+fn one_founder() {
+    let limits = Limits { mute: true, partial: true, lag: true, window: true, ..some(2, 1) };
+    Setting { pods: 1, founders: 1, limits, bug: None }.is_clean();
+}
+
+#[test]
+fn two_founders() {
+    Setting { pods: 2, founders: 2, limits: some(1, 0), bug: None }.is_clean();
+}
+
+#[test]
+#[ignore = "minutes: make model"]
+fn probe() {
+    let arg = |name: &str, default: u8| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let limits = Limits {
+        crashes: arg("CRASHES", 1),
+        losses: arg("LOSSES", 0),
+        lost_answers: arg("ANSWERS", 0),
+        mute: arg("MUTE", 0) > 0,
+        partial: arg("PARTIAL", 0) > 0,
+        window: arg("WINDOW", 0) > 0,
+        lag: arg("LAG", 0) > 0,
+    };
+    Setting { pods: arg("PODS", 2), founders: arg("FOUNDERS", 2), limits, bug: None }.is_clean();
+}

@@ -1,0 +1,135 @@
+//! The abstract etcd: who can lead, what is committed, and who learns of it.
+
+use super::world::{Broken, Config, Mem, Mid, Pod, Queued, World};
+
+impl World {
+    /// The pods whose vote a candidate gets, itself included, and whether that makes it the leader.
+    fn can_lead(&self, candidate: Pod) -> bool {
+        let Some(own) = self.running(candidate) else { return false };
+        let config = self.config(own.idx);
+        let is_voter = |id: Mid| config.iter().any(|member| member.id == id && !member.learner);
+        if !own.spoke || own.joining || !is_voter(own.id) {
+            return false;
+        }
+        let votes = self
+            .each_running()
+            .filter(|(_, wal)| wal.spoke && is_voter(wal.id) && (wal.joining || wal.idx <= own.idx))
+            .count();
+        votes * 2 > voters(config)
+    }
+
+    /// A pod that can lead, and holds all that was committed.
+    pub(crate) fn leader(&self) -> Option<Pod> {
+        self.all().find(|pod| self.can_lead(*pod) && self.running(*pod).is_some_and(|wal| wal.idx == self.head()))
+    }
+
+    /// A pod can lead that lacks what was acknowledged.
+    pub(crate) fn stale_leader(&self) -> Option<Pod> {
+        self.all().find(|pod| self.can_lead(*pod) && self.running(*pod).is_some_and(|wal| wal.idx < self.head()))
+    }
+
+    pub(crate) fn member(&self, id: Mid) -> Option<&Mem> {
+        self.current().iter().find(|member| member.id == id)
+    }
+
+    /// The members that may acknowledge the next entry: all that run, or all but one where a majority is left.
+    pub(crate) fn acknowledging(&self) -> Vec<Vec<Pod>> {
+        let Some(leader) = self.leader() else { return Vec::new() };
+        let in_config = |id: Mid| self.member(id).is_some();
+        let all: Vec<Pod> =
+            self.each_running().filter(|(_, wal)| wal.spoke && in_config(wal.id)).map(|(pod, _)| pod).collect();
+        let mut sets = vec![all.clone()];
+        for left_out in all.iter().filter(|pod| **pod != leader) {
+            let rest: Vec<Pod> = all.iter().copied().filter(|pod| pod != left_out).collect();
+            if self.is_majority(&rest) {
+                sets.push(rest);
+            }
+        }
+        sets
+    }
+
+    fn is_majority(&self, pods: &[Pod]) -> bool {
+        let config = self.current();
+        let voting = |pod: &&Pod| {
+            self.running(**pod).is_some_and(|wal| config.iter().any(|member| member.id == wal.id && !member.learner))
+        };
+        pods.iter().filter(voting).count() * 2 > voters(config)
+    }
+
+    /// An entry is committed, and these hold it.
+    pub(crate) fn commit(&mut self, config: Config, holders: &[Pod]) {
+        self.history.push(config);
+        let head = self.head();
+        for pod in holders {
+            if let Some(wal) = &mut self.pods[usize::from(*pod)].disk.wal {
+                (wal.idx, wal.joining) = (head, false);
+                self.mattered.insert(wal.id);
+            }
+        }
+    }
+
+    pub(crate) fn with(&self, change: impl Fn(&mut Mem), id: Mid) -> Config {
+        let mut config = self.current().clone();
+        config.iter_mut().filter(|member| member.id == id).for_each(change);
+        config
+    }
+
+    pub(crate) fn without(&self, id: Mid) -> Config {
+        self.current().iter().copied().filter(|member| member.id != id).collect()
+    }
+
+    /// The configuration with one more member, where etcd accepts it: one member a pod, one learner.
+    pub(crate) fn plus(&self, id: Mid, learner: bool) -> Option<Config> {
+        let config = self.current();
+        let taken = config.iter().any(|member| member.id.pod == id.pod || (learner && member.learner));
+        let mut config = config.clone();
+        config.push(Mem { id, learner, published: false });
+        config.sort();
+        (!taken).then_some(config)
+    }
+
+    pub(crate) fn next_id(&self, pod: Pod) -> Mid {
+        let named = |id: Mid| if id.pod == pod { id.seq } else { 0 };
+        let listed = self.history.iter().flatten().map(|member| named(member.id));
+        let queued = self.queue.iter().map(|queued| match queued {
+            Queued::Add(id, _) | Queued::Remove(id) => named(*id),
+        });
+        let disk = &self.pods[usize::from(pod)].disk;
+        let own = disk.journal.iter().flat_map(|journal| {
+            let stage = match journal.stage {
+                super::world::Stage::Joined(id, _) | super::world::Stage::Removing(id) => id.seq,
+                _ => 0,
+            };
+            journal.excluded.iter().chain(&journal.wal_seen).map(|id| id.seq).chain([stage])
+        });
+        let wal = disk.wal.iter().map(|wal| wal.id.seq);
+        Mid { pod, seq: listed.chain(queued).chain(own).chain(wal).max().unwrap_or_default() + 1 }
+    }
+
+    /// After a change of the members by a call: a majority of the voters must still have a disk with their log.
+    pub(crate) fn check_quorum(&mut self) {
+        let config = self.current();
+        let alive = config.iter().filter(|member| !member.learner).filter(|member| {
+            let wal = &self.pods[usize::from(member.id.pod)].disk.wal;
+            wal.as_ref().is_some_and(|wal| wal.id == member.id && wal.spoke)
+        });
+        if alive.count() * 2 <= voters(config) {
+            self.broken.get_or_insert(Broken::Quorum);
+        }
+    }
+
+    /// Who talks to whom has happened: what two running members of a cluster said cannot be taken back.
+    pub(crate) fn note_what_mattered(&mut self) {
+        let running: Vec<Mid> = self.each_running().filter(|(_, wal)| wal.spoke).map(|(_, wal)| wal.id).collect();
+        if running.len() > 1 {
+            self.mattered.extend(running);
+        }
+        if self.stale_leader().is_some() {
+            self.broken.get_or_insert(Broken::TwoClusters);
+        }
+    }
+}
+
+pub(crate) fn voters(config: &Config) -> usize {
+    config.iter().filter(|member| !member.learner).count()
+}

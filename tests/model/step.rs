@@ -1,0 +1,604 @@
+//! What can happen next, and what comes of it.
+
+use super::bugs::Bug;
+use super::project::{Move, Project};
+use super::world::{Broken, Disk, Journal, Kind, Mid, Pairing, Pod, PodState, Proc, Queued, Stage, View, Wal, World};
+
+/// One thing that happens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Event {
+    /// The kubelet starts the pod.
+    Boot(Pod),
+    /// A pod asks another, and hears what it says; or its etcd while that replays its WAL, without client URLs.
+    Ask(Pod, Pod, bool),
+    /// DNS shows the higher pods.
+    DnsShows(Pod),
+    /// A pod does what was decided, and, where etcd has a part in it, this comes of it.
+    Act(Pod, Outcome),
+    /// etcd's WAL is there.
+    WalAppears(Pod),
+    /// etcd fails to start, and the pod ends.
+    ExecFails(Pod),
+    /// The founder's WAL has its first entry.
+    Speaks(Pod),
+    /// The child notes that it has seen the WAL.
+    Notes(Pod),
+    /// A member publishes its name and URLs; all or all but one acknowledge.
+    Publishes(Pod, u8),
+    /// A member gets what it lacks from the leader.
+    CatchesUp(Pod),
+    /// The promoter beside etcd makes the learner a voter.
+    Promotes(Pod, u8),
+    /// A member that was removed learns it, and ends.
+    LearnsOfItsEnd(Pod),
+    /// What was queued is applied after all.
+    Applies(Queued, u8),
+    Crash(Pod),
+    LosesDisk(Pod),
+    /// The WAL and the journal are gone, the db is left.
+    LosesWalVolume(Pod),
+    /// The db is gone, the WAL and the journal are left.
+    LosesDataVolume(Pod),
+    /// The WAL is gone, the journal is left.
+    LosesWal(Pod),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Outcome {
+    /// These (an index into `World::acknowledging`) hold the new entry, and the answer arrives.
+    Done(u8),
+    /// The same, and the answer is lost.
+    AnswerLost(u8),
+    /// The deadline passes, and etcd applies it later.
+    Queued,
+}
+
+impl Event {
+    /// It is nobody's promise that this does not happen.
+    pub(crate) fn is_fault(self) -> bool {
+        matches!(
+            self,
+            Self::Crash(_)
+                | Self::LosesDisk(_)
+                | Self::LosesWalVolume(_)
+                | Self::LosesDataVolume(_)
+                | Self::LosesWal(_)
+                | Self::Ask(_, _, true)
+                | Self::Act(_, Outcome::AnswerLost(_) | Outcome::Queued)
+        )
+    }
+}
+
+/// How much goes wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) crashes: u8,
+    pub(crate) losses: u8,
+    /// Answers lost, and calls queued.
+    pub(crate) lost_answers: u8,
+    /// A WAL may be without an entry when its process is killed.
+    pub(crate) mute: bool,
+    /// A disk may lose one of its volumes, or the WAL alone; and the pod may crash between a WAL and its note.
+    pub(crate) partial: bool,
+    /// `/members` may lack the client URLs while a WAL is replayed.
+    pub(crate) window: bool,
+    /// Members may lag behind what others have acknowledged.
+    pub(crate) lag: bool,
+}
+
+pub(crate) struct Rules {
+    pub(crate) project: Project,
+    pub(crate) limits: Limits,
+}
+
+impl Rules {
+    pub(crate) fn events(&self, world: &World, into: &mut Vec<Event>) {
+        if world.broken.is_some() {
+            return;
+        }
+        let limits = &self.limits;
+        let sets = if limits.lag { world.acknowledging().len() } else { 1 } as u8;
+        let led = world.leader().is_some();
+        for pod in world.all() {
+            let state = &world.pods[usize::from(pod)];
+            match &state.process {
+                Proc::Down => into.push(Event::Boot(pod)),
+                Proc::Run { dns, .. } => {
+                    into.extend(world.all().filter(|peer| *peer != pod).map(|peer| Event::Ask(pod, peer, false)));
+                    if limits.window {
+                        let up = world.each_running().map(|(peer, _)| Event::Ask(pod, peer, true));
+                        into.extend(up);
+                    }
+                    if !dns {
+                        into.push(Event::DnsShows(pod));
+                    }
+                    self.acts(world, pod, sets, led, into);
+                }
+                Proc::Execed { .. } => into.extend([Event::WalAppears(pod), Event::ExecFails(pod)]),
+                Proc::Up { .. } => self.etcds(world, pod, sets, led, into),
+            }
+            if world.crashes < limits.crashes && state.process != Proc::Down {
+                into.push(Event::Crash(pod));
+            }
+            if world.losses < limits.losses {
+                self.losses(state, pod, into);
+            }
+        }
+        if led {
+            for queued in &world.queue {
+                into.extend((0..sets).map(|set| Event::Applies(*queued, set)));
+            }
+        }
+    }
+
+    fn acts(&self, world: &World, pod: Pod, sets: u8, led: bool, into: &mut Vec<Event>) {
+        let Some(key) = self.project.key(world, pod) else { return };
+        match self.project.decide(&key).1 {
+            Move::Wait | Move::Refuse => {}
+            Move::Remove(_) | Move::Add(_) => {
+                if led {
+                    into.extend((0..sets).map(|set| Event::Act(pod, Outcome::Done(set))));
+                    if world.lost_answers < self.limits.lost_answers {
+                        into.extend((0..sets).map(|set| Event::Act(pod, Outcome::AnswerLost(set))));
+                        into.push(Event::Act(pod, Outcome::Queued));
+                    }
+                } else if self.project.bug == Some(Bug::RemoveWithoutQuorum) {
+                    into.push(Event::Act(pod, Outcome::Queued));
+                }
+            }
+            Move::Promote(_) => {
+                if led {
+                    into.extend((0..sets).map(|set| Event::Act(pod, Outcome::Done(set))));
+                }
+            }
+            _ => into.push(Event::Act(pod, Outcome::Done(0))),
+        }
+    }
+
+    fn etcds(&self, world: &World, pod: Pod, sets: u8, led: bool, into: &mut Vec<Event>) {
+        let state = &world.pods[usize::from(pod)];
+        let (Proc::Up { first, promoter }, Some(wal)) = (&state.process, &state.disk.wal) else { return };
+        if *first && !wal.spoke && !wal.joining {
+            into.push(Event::Speaks(pod));
+        }
+        let noted = state.disk.journal.as_ref().is_some_and(|journal| journal.wal_seen == Some(wal.id));
+        if *first && !noted {
+            into.push(Event::Notes(pod));
+        }
+        if !led {
+            return;
+        }
+        let Some(member) = world.member(wal.id) else {
+            into.push(Event::LearnsOfItsEnd(pod));
+            return;
+        };
+        if wal.idx < world.head() || wal.joining || !wal.spoke {
+            into.push(Event::CatchesUp(pod));
+            return;
+        }
+        if !member.published {
+            into.extend((0..sets).map(|set| Event::Publishes(pod, set)));
+        } else if member.learner && *promoter {
+            into.extend((0..sets).map(|set| Event::Promotes(pod, set)));
+        }
+    }
+
+    fn losses(&self, state: &PodState, pod: Pod, into: &mut Vec<Event>) {
+        let disk = &state.disk;
+        if disk.journal.is_none() {
+            return;
+        }
+        into.push(Event::LosesDisk(pod));
+        if self.limits.partial {
+            if disk.pairing == Pairing::Paired {
+                into.extend([Event::LosesWalVolume(pod), Event::LosesDataVolume(pod)]);
+            }
+            // A WAL that goes by itself within the milliseconds before its note is not looked for.
+            let seen = disk.journal.as_ref().and_then(|journal| journal.wal_seen);
+            if disk.wal.as_ref().is_some_and(|wal| seen == Some(wal.id)) {
+                into.push(Event::LosesWal(pod));
+            }
+        }
+    }
+
+    /// The world after the event, with the smallest numbers.
+    pub(crate) fn after(&self, world: &World, event: Event) -> Option<World> {
+        let mut next = world.clone();
+        match event {
+            Event::Boot(pod) => {
+                self.boot(&mut next, pod);
+                self.hear_nobody(&mut next, pod);
+            }
+            Event::Ask(pod, peer, window) => self.ask(&mut next, pod, peer, window)?,
+            Event::DnsShows(pod) => self.dns_shows(&mut next, pod)?,
+            Event::Act(pod, outcome) => {
+                self.act(&mut next, pod, outcome)?;
+                self.hear_nobody(&mut next, pod);
+            }
+            Event::WalAppears(pod) => self.wal_appears(&mut next, pod)?,
+            Event::ExecFails(pod) => {
+                let Proc::Execed { new, id, .. } = next.pods[usize::from(pod)].process else { return None };
+                if new || joinable(&next, id).is_some() {
+                    return None;
+                }
+                next.pods[usize::from(pod)].process = Proc::Down;
+            }
+            Event::Speaks(pod) => next.pods[usize::from(pod)].disk.wal.as_mut()?.spoke = true,
+            Event::Notes(pod) => {
+                let disk = &mut next.pods[usize::from(pod)].disk;
+                disk.journal.as_mut()?.wal_seen = Some(disk.wal.as_ref()?.id);
+            }
+            Event::Publishes(pod, set) => {
+                let id = next.running(pod)?.id;
+                let config = next.with(|member| member.published = true, id);
+                let holders = next.acknowledging().into_iter().nth(usize::from(set))?;
+                next.commit(config, &holders);
+            }
+            Event::CatchesUp(pod) => {
+                let head = next.head();
+                let wal = next.pods[usize::from(pod)].disk.wal.as_mut()?;
+                (wal.idx, wal.joining, wal.spoke) = (head, false, true);
+            }
+            Event::Promotes(pod, set) => {
+                let id = next.running(pod)?.id;
+                promote(&mut next, id, set)?;
+            }
+            Event::LearnsOfItsEnd(pod) => next.pods[usize::from(pod)].process = Proc::Down,
+            Event::Applies(queued, set) => {
+                next.queue.remove(&queued);
+                match queued {
+                    Queued::Remove(id) => remove(&mut next, id, set)?,
+                    Queued::Add(id, learner) => _ = add(&mut next, id, learner, set),
+                }
+            }
+            Event::Crash(pod) => {
+                next.crashes += 1;
+                next.pods[usize::from(pod)].process = Proc::Down;
+            }
+            Event::LosesDisk(pod) | Event::LosesWalVolume(pod) | Event::LosesDataVolume(pod) | Event::LosesWal(pod) => {
+                self.lose(&mut next, pod, event);
+            }
+        }
+        next.note_what_mattered();
+        let next = next.canonical();
+        (next != *world).then_some(next)
+    }
+
+    fn boot(&self, world: &mut World, pod: Pod) {
+        let dns = self.project.pods == self.project.founders;
+        let pods = world.pods.len();
+        let state = &mut world.pods[usize::from(pod)];
+        let journal = state.disk.journal.get_or_insert_with(Journal::fresh);
+        if let Some(wal) = &state.disk.wal {
+            journal.wal_seen = Some(wal.id);
+        }
+        state.process = Proc::Run { views: vec![None; pods], rounds: 0, again: 0, dns };
+    }
+
+    fn ask(&self, world: &mut World, pod: Pod, peer: Pod, window: bool) -> Option<()> {
+        let before = self.project.key(world, pod)?;
+        let other = &world.pods[usize::from(peer)];
+        let view = match (&other.process, &other.disk.wal) {
+            (Proc::Run { .. }, _) => {
+                let kind = self.project.kind(peer, &other.disk)?;
+                View::Waiting { generation: other.disk.generation, kind }
+            }
+            (Proc::Up { .. }, Some(wal)) => self.etcd_view(world, wal, window),
+            // Nobody answers: as if it had not been asked, and what was heard before is too old to be acted on.
+            _ => return None,
+        };
+        let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process else { return None };
+        views[usize::from(peer)] = Some(view);
+        *again = if *rounds == 1 { *again | 1 << peer } else { 0 };
+        self.hear(world, pod, &before)
+    }
+
+    fn etcd_view(&self, world: &World, wal: &Wal, window: bool) -> View {
+        // Without an entry `/members` is null; a joiner shows its flags, a founder its bootstrap.
+        let local = (wal.spoke || wal.joining).then_some((wal.idx, wal.joining || window));
+        let published = world.member(wal.id).is_some_and(|member| member.published && !member.learner);
+        let list = (published && wal.spoke && !window && world.leader().is_some()).then(|| world.head());
+        View::Etcd { local, list }
+    }
+
+    fn dns_shows(&self, world: &mut World, pod: Pod) -> Option<()> {
+        let before = self.project.key(world, pod)?;
+        let Proc::Run { dns, .. } = &mut world.pods[usize::from(pod)].process else { return None };
+        *dns = true;
+        self.hear(world, pod, &before)
+    }
+
+    /// A pod that is alone in its span has nobody to hear.
+    fn hear_nobody(&self, world: &mut World, pod: Pod) {
+        if let Some(before) = self.project.key(world, pod) {
+            _ = self.hear(world, pod, &before);
+        }
+    }
+
+    fn hear(&self, world: &mut World, pod: Pod, before: &super::project::Key) -> Option<()> {
+        let after = self.project.key(world, pod)?;
+        let (came, asked) = self.project.heard(before, &after);
+        let Proc::Run { rounds, again, .. } = &mut world.pods[usize::from(pod)].process else { return None };
+        (*rounds, *again) = (came, asked);
+        Some(())
+    }
+
+    fn act(&self, world: &mut World, pod: Pod, outcome: Outcome) -> Option<()> {
+        let key = self.project.key(world, pod)?;
+        let (_, next) = self.project.decide(&key);
+        // Answers that were asked before the step ended are dropped.
+        if let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process {
+            views.iter_mut().for_each(|view| *view = None);
+            (*rounds, *again) = (0, 0);
+        }
+        let disk = &mut world.pods[usize::from(pod)].disk;
+        let journal = disk.journal.as_mut()?;
+        match next {
+            Move::Wait | Move::Refuse => return None,
+            Move::Journal(stage, exclude) => {
+                if matches!(stage, Stage::Prepared(_)) {
+                    world.prepared |= 1 << pod;
+                }
+                journal.stage = stage;
+                journal.excluded.extend(exclude);
+            }
+            Move::NoteWal(id) => journal.wal_seen = id,
+            Move::Archive(id, never_spoke) => {
+                journal.archiving = Some((id, never_spoke));
+                if self.project.bug == Some(Bug::NoteAfterRename) {
+                    (disk.wal, disk.leftovers, journal.archiving) = (None, false, None);
+                    if matches!(outcome, Outcome::Done(0)) {
+                        // Only a crash comes between: it is the process's next step that notes it.
+                        finish(disk, id, never_spoke);
+                    }
+                }
+            }
+            Move::FinishArchive => {
+                let (id, never_spoke) = journal.archiving?;
+                if disk.wal.is_some() || disk.leftovers {
+                    (disk.wal, disk.leftovers) = (None, false);
+                } else {
+                    finish(disk, id, never_spoke);
+                }
+            }
+            Move::Remove(id) => {
+                check_call(world, &key, id);
+                match outcome {
+                    Outcome::Queued => {
+                        world.lost_answers += 1;
+                        world.queue.insert(Queued::Remove(id));
+                    }
+                    Outcome::Done(set) => remove(world, id, set)?,
+                    Outcome::AnswerLost(_) => return None,
+                }
+            }
+            Move::Add(learner) => {
+                let id = world.next_id(pod);
+                match outcome {
+                    Outcome::Queued => {
+                        world.lost_answers += 1;
+                        world.queue.insert(Queued::Add(id, learner));
+                    }
+                    Outcome::Done(set) => {
+                        if add(world, id, learner, set) {
+                            world.pods[usize::from(pod)].disk.journal.as_mut()?.stage = Stage::Joined(id, learner);
+                        }
+                    }
+                    Outcome::AnswerLost(set) => {
+                        world.lost_answers += 1;
+                        add(world, id, learner, set).then_some(())?;
+                    }
+                }
+            }
+            Move::Promote(id) => {
+                let Outcome::Done(set) = outcome else { return None };
+                let ready =
+                    world.each_running().any(|(_, wal)| wal.id == id && wal.idx == world.head() && !wal.joining);
+                if ready {
+                    promote(world, id, set)?;
+                }
+            }
+            Move::Start { new, id, learner } => self.start(world, pod, new, id, learner),
+        }
+        Some(())
+    }
+
+    fn start(&self, world: &mut World, pod: Pod, new: bool, id: Mid, promoter: bool) {
+        let founders = (1_u16 << self.project.founders) - 1;
+        let state = &mut world.pods[usize::from(pod)];
+        if state.disk.pairing == Pairing::None {
+            state.disk.pairing = Pairing::Paired;
+        }
+        if state.disk.wal.is_some() {
+            state.process = Proc::Up { first: false, promoter };
+            return;
+        }
+        state.process = Proc::Execed { new, id, promoter };
+        let one_phase = self.project.bug == Some(Bug::OnePhase);
+        if new && u16::from(world.prepared) & founders != founders && !one_phase {
+            world.broken.get_or_insert(Broken::Founding);
+        }
+    }
+
+    fn wal_appears(&self, world: &mut World, pod: Pod) -> Option<()> {
+        let Proc::Execed { new, id, promoter } = world.pods[usize::from(pod)].process else { return None };
+        let idx = if new { 0 } else { joinable(world, id)? };
+        if world.mattered.contains(&id) {
+            world.broken.get_or_insert(Broken::Identity);
+        }
+        let state = &mut world.pods[usize::from(pod)];
+        state.disk.wal = Some(Wal { id, idx, spoke: new && !self.limits.mute, joining: !new });
+        state.disk.leftovers = false;
+        state.process = Proc::Up { first: true, promoter };
+        if !self.limits.partial {
+            state.disk.journal.as_mut()?.wal_seen = Some(id);
+        }
+        Some(())
+    }
+
+    fn lose(&self, world: &mut World, pod: Pod, event: Event) {
+        world.losses += 1;
+        let state = &mut world.pods[usize::from(pod)];
+        state.process = Proc::Down;
+        let disk = &mut state.disk;
+        match event {
+            Event::LosesWalVolume(_) => {
+                *disk = Disk { leftovers: true, pairing: Pairing::Broken, ..Disk::blank(disk.generation + 1) };
+            }
+            Event::LosesDataVolume(_) => disk.pairing = Pairing::Broken,
+            Event::LosesWal(_) => disk.wal = None,
+            _ => *disk = Disk::blank(disk.generation + 1),
+        }
+        let alone = self.project.founders == 1 && world.current().len() == 1 && world.current()[0].id.pod == pod;
+        if alone {
+            // The only disk of the only member is gone, and with it what it acknowledged.
+            let fresh = World::new(self.project.pods, self.project.founders);
+            (world.history, world.mattered) = (fresh.history, fresh.mattered);
+            world.queue.clear();
+        }
+        world.hopeless |= world.is_hopeless(self.project.founders);
+    }
+}
+
+fn finish(disk: &mut Disk, id: Option<Mid>, never_spoke: bool) {
+    if disk.pairing == Pairing::Broken {
+        disk.pairing = Pairing::None;
+    }
+    let Some(journal) = &mut disk.journal else { return };
+    (journal.archiving, journal.wal_seen) = (None, None);
+    if !never_spoke {
+        journal.was_member = true;
+        journal.stage = Stage::Fresh;
+        journal.excluded.extend(id);
+    }
+}
+
+/// The entry up to which a member knows this one, whom it would let join.
+fn joinable(world: &World, id: Mid) -> Option<u8> {
+    let knows = |idx: u8| world.config(idx).iter().any(|member| member.id == id);
+    world.each_running().map(|(_, wal)| wal.idx).filter(|idx| knows(*idx)).max()
+}
+
+fn remove(world: &mut World, id: Mid, set: u8) -> Option<()> {
+    if world.member(id).is_none() {
+        return Some(());
+    }
+    let config = world.without(id);
+    let holders = world.acknowledging().into_iter().nth(usize::from(set))?;
+    world.commit(config, &holders);
+    world.check_quorum();
+    Some(())
+}
+
+fn add(world: &mut World, id: Mid, learner: bool, set: u8) -> bool {
+    let (Some(config), Some(holders)) =
+        (world.plus(id, learner), world.acknowledging().into_iter().nth(usize::from(set)))
+    else {
+        return false;
+    };
+    world.commit(config, &holders);
+    world.check_quorum();
+    true
+}
+
+fn promote(world: &mut World, id: Mid, set: u8) -> Option<()> {
+    let config = world.with(|member| member.learner = false, id);
+    let holders = world.acknowledging().into_iter().nth(usize::from(set))?;
+    world.commit(config, &holders);
+    Some(())
+}
+
+/// A removal rests on a linearizable list that a majority of its voters gave alike, and is of the own member.
+fn check_call(world: &mut World, key: &super::project::Key, id: Mid) {
+    let lists = key.views.iter().flatten().filter_map(|view| match view {
+        View::Etcd { list, .. } => *list,
+        View::Waiting { .. } => None,
+    });
+    let confirmed = lists.max().and_then(|idx| key.configs.get(usize::from(idx))?.as_ref()).is_some_and(|config| {
+        let voters = config.iter().filter(|member| !member.learner);
+        let (mut all, mut agree) = (0, 0);
+        for voter in voters {
+            all += 1;
+            agree += usize::from(matches!(key.views.get(usize::from(voter.id.pod)), Some(Some(View::Etcd { .. }))));
+        }
+        agree * 2 > all
+    });
+    if !confirmed || id.pod != key.pod {
+        world.broken.get_or_insert(Broken::Quorum);
+    }
+}
+
+impl World {
+    /// Too many voters have lost what they knew: what follows is for an operator.
+    pub(crate) fn is_hopeless(&self, founders: u8) -> bool {
+        let config = self.current();
+        let dead = |id: Mid| {
+            let disk = &self.pods[usize::from(id.pod)].disk;
+            let Some(journal) = &disk.journal else { return disk.generation > 0 };
+            let whole = disk.pairing != Pairing::Broken;
+            let held = disk.wal.as_ref().is_some_and(|wal| wal.id == id) && whole;
+            let unused = journal.wal_seen != Some(id) && whole;
+            let granted = match &journal.stage {
+                Stage::Prepared(_) => id.seq == 0,
+                Stage::Joined(joined, _) => *joined == id,
+                Stage::Fresh => !journal.was_member && disk.generation == 0 && !disk.leftovers,
+                Stage::Intent | Stage::Removing(_) => false,
+            };
+            !held && !(granted && unused)
+        };
+        let voters: Vec<Mid> = config.iter().filter(|member| !member.learner).map(|member| member.id).collect();
+        let gone = voters.iter().filter(|id| dead(**id)).count();
+        let changed = (0..founders).filter(|pod| self.pods[usize::from(*pod)].disk.generation > 0).count();
+        let in_founding = self.prepared != 0 && (usize::from(founders) - changed) * 2 <= usize::from(founders);
+        (voters.len() - gone) * 2 <= voters.len() || (in_founding && self.head() == 0)
+    }
+
+    /// All pods run etcd, all are published voters, and somebody leads.
+    pub(crate) fn is_well(&self) -> bool {
+        self.leader().is_some()
+            && self.all().all(|pod| {
+                self.running(pod)
+                    .is_some_and(|wal| self.member(wal.id).is_some_and(|member| member.published && !member.learner))
+            })
+            && self.current().len() == self.pods.len()
+    }
+
+    /// The pod's journal and data as a reader takes them in.
+    pub(crate) fn show(&self, pod: Pod, project: &Project) -> String {
+        let state = &self.pods[usize::from(pod)];
+        let wal = match &state.disk.wal {
+            None => "no WAL".to_owned(),
+            Some(wal) if wal.joining => format!("an empty WAL of {}", show_id(wal.id)),
+            Some(wal) if !wal.spoke => format!("a WAL of {} that never spoke", show_id(wal.id)),
+            Some(wal) => format!("a WAL of {} up to {}", show_id(wal.id), wal.idx),
+        };
+        let journal = state.disk.journal.as_ref().map_or("no journal".to_owned(), |journal| {
+            let seen = journal.wal_seen.map_or(String::new(), |id| format!(", has seen the WAL of {}", show_id(id)));
+            let was = if journal.was_member { ", was a member" } else { "" };
+            format!("{:?}{seen}{was}", journal.stage)
+        });
+        let process = match &state.process {
+            Proc::Down => "down".to_owned(),
+            Proc::Run { .. } => {
+                let decided = project.key(self, pod).map(|key| project.decide(&key));
+                decided.map_or("waits".to_owned(), |(rule, next)| format!("{rule}: {next:?}"))
+            }
+            Proc::Execed { new, id, .. } => {
+                format!("executes etcd ({}) as {}", if *new { "new" } else { "existing" }, show_id(*id))
+            }
+            Proc::Up { .. } => "etcd runs".to_owned(),
+        };
+        format!("pod {pod} [disk {}: {wal}; {journal}] {process}", state.disk.generation)
+    }
+}
+
+pub(crate) fn show_id(id: Mid) -> String {
+    if id.seq == 0 { format!("static {}", id.pod) } else { format!("{}+{}", id.pod, id.seq) }
+}
+
+pub(crate) fn show_kind(kind: &Kind) -> String {
+    match kind {
+        Kind::Prepared(disks) => format!("prepared with disks {disks:?}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
