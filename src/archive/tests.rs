@@ -4,6 +4,7 @@ use super::*;
 use crate::data_dir::Observer;
 use crate::data_dir::tests::{journal, put_db, put_wal};
 use crate::data_dir::{self};
+use crate::journal::Journal;
 use crate::journal_file;
 use crate::names::DiskId;
 use crate::observation::{Disk, JournalFile, Pairing, Wal};
@@ -44,8 +45,8 @@ fn everything_is_moved_and_nothing_is_left() {
         finish(&archiving).unwrap();
         finish(&archiving).unwrap();
         let JournalFile::Valid(mut journal) = look(&paths).journal else { panic!() };
-        note_begun(&mut journal, archiving);
-        note_done(&mut journal);
+        journal.archive_begun(archiving);
+        journal.archived();
         journal_file::write(&paths.journal_dir, &journal).unwrap();
         let disk = look(&paths);
         assert_eq!((disk.wal, disk.db, disk.pairing), (Wal::Absent, false, Pairing::NotNeeded));
@@ -65,7 +66,7 @@ fn a_crash_between_any_two_steps_is_finished() {
             let paths = member(dir.path(), two);
             let archiving = begin(&paths, MEMBER, CLUSTER, false).unwrap();
             let JournalFile::Valid(mut journal) = look(&paths).journal else { panic!() };
-            note_begun(&mut journal, archiving.clone());
+            journal.archive_begun(archiving.clone());
             journal_file::write(&paths.journal_dir, &journal).unwrap();
             for (from, to) in archiving.moves.iter().take(done) {
                 finish_move(from, to).unwrap();
@@ -84,13 +85,13 @@ fn what_never_spoke_leaves_the_stage_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let paths = member(dir.path(), false);
     let mut journal = Journal { wal_seen: MEMBER, pairing_id: Some(DiskId::from("p")), ..journal() };
-    note_begun(&mut journal, begin(&paths, MEMBER, CLUSTER, true).unwrap());
+    journal.archive_begun(begin(&paths, MEMBER, CLUSTER, true).unwrap());
     assert_eq!(journal.wal_seen, None, "undone before anything is renamed");
-    note_done(&mut journal);
+    journal.archived();
     assert!(!journal.was_member && journal.pairing_id.is_none());
-    note_done(&mut journal);
+    journal.archived();
     let mut spoken = Journal { wal_seen: MEMBER, ..journal.clone() };
-    note_begun(&mut spoken, begin(&paths, MEMBER, CLUSTER, false).unwrap());
+    spoken.archive_begun(begin(&paths, MEMBER, CLUSTER, false).unwrap());
     assert_eq!(spoken.wal_seen, MEMBER);
 }
 
@@ -150,8 +151,8 @@ fn what_is_left_of_a_loss_is_archived_too() {
     assert_eq!(archiving.moves.len(), 1);
     finish(&archiving).unwrap();
     let mut done = journal_file::update(&paths.journal_dir, |journal| {
-        note_begun(journal, archiving);
-        note_done(journal);
+        journal.archive_begun(archiving);
+        journal.archived();
     });
     let journal = done.as_mut().unwrap().as_mut().unwrap();
     assert_eq!(look(&paths).pairing, Pairing::NotNeeded);

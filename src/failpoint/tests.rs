@@ -47,12 +47,12 @@ fn archive_member(dir: &Path) {
     let JournalFile::Valid(mut journal) = look(dir).journal else { panic!("torn") };
     if journal.archiving.is_none() && !journal.was_member {
         let planned = archive::begin(&paths, Some(MemberId(0xa)), Some(ClusterId(0xb)), false).unwrap();
-        archive::note_begun(&mut journal, planned);
+        journal.archive_begun(planned);
         journal_file::write(&paths.journal_dir, &journal).unwrap();
     }
     if let Some(archiving) = journal.archiving.clone() {
         archive::finish(&archiving).unwrap();
-        archive::note_done(&mut journal);
+        journal.archived();
         journal_file::write(&paths.journal_dir, &journal).unwrap();
         archive::prune(&paths, &archiving).unwrap();
     }

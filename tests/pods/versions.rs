@@ -29,7 +29,10 @@ fn life(version: &str) {
     lost.start();
     wait_for_voters(&all(&pods), 4, SOON);
     let old = before.iter().find(|member| member.name == lost.name()).unwrap().id;
-    assert!(members(&pods[0]).unwrap().iter().all(|member| member.id != old), "the ID of the lost disk is not used again");
+    assert!(
+        members(&pods[0]).unwrap().iter().all(|member| member.id != old),
+        "the ID of the lost disk is not used again"
+    );
 
     writer.wait_for(20, SOON);
     let written = writer.stop();
