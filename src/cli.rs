@@ -52,6 +52,7 @@ pub enum Verb {
         output: Output,
     },
     /// Look for mistakes beforehand: one line for each finding, with its fix
+    #[command(hide = true)]
     Check {
         /// How to print it
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -66,14 +67,17 @@ pub enum Verb {
     /// Promote this member if it is a learner
     Promote,
     /// Leave the cluster if the pod is scaled away, else do nothing (preStop)
+    #[command(hide = true)]
     Leave,
     /// Decide and register, write an etcd configuration file, and end (init container)
+    #[command(hide = true)]
     Render {
         /// The configuration file to write
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
     /// As render, then stay: promote, serve status and metrics, leave on scale-in (native sidecar)
+    #[command(hide = true)]
     Sidecar {
         /// The configuration file to write
         #[arg(long, value_name = "FILE")]

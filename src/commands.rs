@@ -1,7 +1,10 @@
 //! The commands, one file each.
 
+pub mod install;
+pub mod plan;
 pub mod promote;
 pub mod run;
+pub mod status;
 
 use std::sync::Arc;
 

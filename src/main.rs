@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use etcd_bootstrap::cli::{self, Invocation, Verb};
+use etcd_bootstrap::cli::{self, Invocation, Output, Verb};
 use etcd_bootstrap::etcd_command::EtcdCommand;
 use etcd_bootstrap::exit::{Exit, Fatal, TERMINATION_LOG};
 use etcd_bootstrap::settings::Settings;
@@ -37,6 +37,10 @@ fn run() -> Result<Outcome, Fatal> {
     let invocation = cli::parse(duties.as_ref().map_or(&args, |(_, original)| original), &env)?;
     if let Verb::Print(text) = &invocation.verb {
         print!("{text}");
+        return Ok(Outcome::Exit(Exit::Done));
+    }
+    if let Verb::Install { directory } = &invocation.verb {
+        commands::install::install(directory)?;
         return Ok(Outcome::Exit(Exit::Done));
     }
     let settings = Arc::new(surroundings::settings(&invocation, &env)?);
@@ -74,11 +78,27 @@ fn run() -> Result<Outcome, Fatal> {
 
 async fn dispatch(invocation: &Invocation, settings: Arc<Settings>, args: &[String]) -> Result<Outcome, Fatal> {
     match &invocation.verb {
+        Verb::Run if settings.dry_run => {
+            commands::plan::plan(&settings, Output::Text).await?;
+            Ok(Outcome::Exit(Exit::Done))
+        }
+        Verb::Plan { output } => {
+            commands::plan::plan(&settings, *output).await?;
+            Ok(Outcome::Exit(Exit::Done))
+        }
+        Verb::Status { output } => {
+            commands::status::status(&settings, *output).await?;
+            Ok(Outcome::Exit(Exit::Done))
+        }
         Verb::Run => Ok(Outcome::Exec(commands::run::run(settings, args, Instant::now()).await?)),
         Verb::Promote => {
             commands::promote::promote(settings).await?;
             Ok(Outcome::Exit(Exit::Done))
         }
-        other => Err(Fatal::new(Exit::Usage, format!("{other:?} is not built yet"))),
+        Verb::Check { .. } | Verb::Leave | Verb::Render { .. } | Verb::Sidecar { .. } => {
+            Err(Fatal::new(Exit::Usage, "this version has no such command yet")
+                .hint("etcd-bootstrap --help shows those that it has"))
+        }
+        Verb::Install { .. } | Verb::Print(_) => Ok(Outcome::Exit(Exit::Done)),
     }
 }

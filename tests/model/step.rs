@@ -544,7 +544,7 @@ impl World {
                 Stage::Fresh => !journal.was_member && disk.generation == 0 && !disk.leftovers,
                 Stage::Intent | Stage::Removing(_) => false,
             };
-            !held && !(granted && unused)
+            !(held || granted && unused)
         };
         let voters: Vec<Mid> = config.iter().filter(|member| !member.learner).map(|member| member.id).collect();
         let gone = voters.iter().filter(|id| dead(**id)).count();

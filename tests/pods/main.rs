@@ -4,6 +4,7 @@
 
 pub mod harness;
 
+mod commands;
 mod dns_works;
 mod founding;
 mod growth;
