@@ -44,6 +44,7 @@ fn run() -> Result<Outcome, Fatal> {
         return Ok(Outcome::Exit(Exit::Done));
     }
     let settings = Arc::new(surroundings::settings(&invocation, &env)?);
+    commands::refuse_tls(&settings)?;
     telemetry::start(Some(&settings.log), settings.log_format)
         .map_err(|error| Fatal::new(Exit::Config, format!("BOOTSTRAP_LOG: {error}")))?;
     settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

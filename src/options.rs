@@ -61,3 +61,18 @@ options! {
     LOG "log" "FILTER", "What is logged: a level (error, warn, info, debug, trace) or TARGET=LEVEL, by commas", "info";
     LOG_FORMAT "log-format" "text|json", "How it is logged", "json unless on a terminal";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_a_row_for_each_setting_as_it_is_here() {
+        let readme = include_str!("../README.md");
+        for OptionRow { variable, default, help, .. } in OPTIONS {
+            let row = readme.lines().find(|line| line.starts_with(&format!("| `{variable}` |")));
+            let row = row.unwrap_or_else(|| panic!("{variable} has no row in the README"));
+            assert!(row.contains(&default.replace('|', "\\|")) && row.contains(help), "{row}");
+        }
+    }
+}
