@@ -211,6 +211,7 @@ impl Startup {
 
     fn publish(&mut self, decision: &Decision, seen: &Observation) {
         self.counters.observation();
+        self.counters.dns_queries(self.dns.queries_sent());
         if !matches!(decision.action, Action::Wait { .. }) {
             self.log.over();
             tracing::info!(rule = %decision.rule, "{}", decision.why);
