@@ -12,6 +12,7 @@ mod graph;
 mod project;
 mod raft;
 mod step;
+mod symmetry;
 mod trace;
 mod world;
 
@@ -100,7 +101,9 @@ struct Setting {
 
 impl Setting {
     fn model(&self) -> Pods {
-        let rules = Rules { project: Project::new(self.pods, self.founders, self.bug), limits: self.limits };
+        let project = Project::new(self.pods, self.founders, self.bug);
+        // A trace reads better with each pod under its own name.
+        let rules = Rules { project, limits: self.limits, symmetric: self.bug.is_none() };
         Pods { rules: Arc::new(rules), graph: None, target: None }
     }
 

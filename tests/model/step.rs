@@ -91,6 +91,8 @@ pub(crate) struct Limits {
 pub(crate) struct Rules {
     pub(crate) project: Project,
     pub(crate) limits: Limits,
+    /// Worlds that differ only in which founder is which count as one.
+    pub(crate) symmetric: bool,
 }
 
 impl Rules {
@@ -268,7 +270,10 @@ impl Rules {
             }
         }
         next.note_what_mattered();
-        let next = next.canonical();
+        let mut next = next.canonical();
+        if self.symmetric {
+            next = next.representative(self.project.founders);
+        }
         (next != *world).then_some(next)
     }
 
