@@ -33,6 +33,8 @@ pub(crate) enum Bug {
     VoterFromOneToTwo,
     /// One round is enough, and no disk is compared.
     OneRoundNoDisks,
+    /// Answers from before a step are still believed after it.
+    KeepsAnswers,
     /// A member that was added and not started yet is removed again.
     Livelock,
 }
@@ -54,12 +56,14 @@ impl Bug {
                 Move::Start { new: false, id: *id, learner: false }
             }
             (Self::OnePhase, Move::Journal(Stage::Prepared(_), _)) => found,
-            (Self::AdoptLocal, _) if stage == Some(&Stage::Intent) => match local_own(key, false) {
-                Some(id) if journal.is_some_and(|journal| !journal.excluded.contains(&id)) => {
-                    Move::Journal(Stage::Joined(id, true), Vec::new())
+            (Self::AdoptLocal, _) if matches!(stage, Some(Stage::Intent | Stage::Fresh)) && key.disk.wal.is_none() => {
+                match local_own(key, false) {
+                    Some(id) if journal.is_some_and(|journal| !journal.excluded.contains(&id)) => {
+                        Move::Journal(Stage::Joined(id, true), Vec::new())
+                    }
+                    _ => next,
                 }
-                _ => next,
-            },
+            }
             (Self::FoundEarly, Move::Wait) if rule == Rule::RollCall && matches!(stage, Some(Stage::Prepared(_))) => {
                 found
             }

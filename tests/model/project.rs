@@ -3,6 +3,7 @@
 //! The decision is a pure function, so its answers are remembered, by all that it was given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use etcd_bootstrap::plan::{Action as RealAction, InitialClusterState, Rule, Step
 use etcd_bootstrap::standing;
 
 use super::bugs::Bug;
+use super::graph::{Fold, fingerprint};
 use super::world::{Config, Disk, GONE, Kind, Mem, Mid, Pairing, Pod, Proc, Stage, View, World};
 
 /// What a pod does next.
@@ -57,10 +59,12 @@ pub(crate) struct Project {
     pub(crate) founders: u8,
     pub(crate) bug: Option<Bug>,
     intents: Vec<Intent>,
-    moves: Vec<Mutex<HashMap<Key, (Rule, Move)>>>,
-    rounds: Vec<Mutex<HashMap<Key, (u8, u8)>>>,
-    kinds: Mutex<HashMap<(Pod, Disk), Kind>>,
+    moves: Vec<Mutex<Memory<Key, (Rule, Move)>>>,
+    rounds: Vec<Mutex<Memory<Key, (u8, u8)>>>,
+    kinds: Mutex<Memory<(Pod, Disk), Kind>>,
 }
+
+type Memory<K, V> = HashMap<K, V, BuildHasherDefault<Fold>>;
 
 const SHARDS: usize = 64;
 
@@ -471,8 +475,5 @@ fn same_hearers(before: &Key, after: &Key) -> bool {
 }
 
 fn shard_of(key: &Key) -> usize {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish() as usize % SHARDS
+    (fingerprint(key) >> 40) as usize % SHARDS
 }

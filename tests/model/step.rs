@@ -51,6 +51,8 @@ pub(crate) enum Outcome {
     AnswerLost(u8),
     /// The deadline passes, and etcd applies it later.
     Queued,
+    /// A crash between the effect and its note, which only a seeded bug leaves room for.
+    Interrupted,
 }
 
 impl Event {
@@ -64,7 +66,7 @@ impl Event {
                 | Self::LosesDataVolume(_)
                 | Self::LosesWal(_)
                 | Self::Ask(_, _, true)
-                | Self::Act(_, Outcome::AnswerLost(_) | Outcome::Queued)
+                | Self::Act(_, Outcome::AnswerLost(_) | Outcome::Queued | Outcome::Interrupted)
         )
     }
 }
@@ -89,6 +91,8 @@ pub(crate) struct Limits {
 pub(crate) struct Rules {
     pub(crate) project: Project,
     pub(crate) limits: Limits,
+    /// Worlds that differ only in which founder is which count as one.
+    pub(crate) symmetric: bool,
 }
 
 impl Rules {
@@ -149,6 +153,12 @@ impl Rules {
             Move::Promote(_) => {
                 if led {
                     into.extend((0..sets).map(|set| Event::Act(pod, Outcome::Done(set))));
+                }
+            }
+            Move::Archive(..) if self.project.bug == Some(Bug::NoteAfterRename) => {
+                into.push(Event::Act(pod, Outcome::Done(0)));
+                if world.crashes < self.limits.crashes {
+                    into.push(Event::Act(pod, Outcome::Interrupted));
                 }
             }
             _ => into.push(Event::Act(pod, Outcome::Done(0))),
@@ -260,7 +270,10 @@ impl Rules {
             }
         }
         next.note_what_mattered();
-        let next = next.canonical();
+        let mut next = next.canonical();
+        if self.symmetric {
+            next = next.representative(self.project.founders);
+        }
         (next != *world).then_some(next)
     }
 
@@ -327,7 +340,10 @@ impl Rules {
         let key = self.project.key(world, pod)?;
         let (_, next) = self.project.decide(&key);
         // Answers that were asked before the step ended are dropped.
-        if let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process {
+        let keeps = self.project.bug == Some(Bug::KeepsAnswers);
+        if let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process
+            && !keeps
+        {
             views.iter_mut().for_each(|view| *view = None);
             (*rounds, *again) = (0, 0);
         }
@@ -347,8 +363,10 @@ impl Rules {
                 journal.archiving = Some((id, never_spoke));
                 if self.project.bug == Some(Bug::NoteAfterRename) {
                     (disk.wal, disk.leftovers, journal.archiving) = (None, false, None);
-                    if matches!(outcome, Outcome::Done(0)) {
-                        // Only a crash comes between: it is the process's next step that notes it.
+                    if outcome == Outcome::Interrupted {
+                        world.crashes += 1;
+                        world.pods[usize::from(pod)].process = Proc::Down;
+                    } else {
                         finish(disk, id, never_spoke);
                     }
                 }
@@ -369,7 +387,7 @@ impl Rules {
                         world.queue.insert(Queued::Remove(id));
                     }
                     Outcome::Done(set) => remove(world, id, set)?,
-                    Outcome::AnswerLost(_) => return None,
+                    Outcome::AnswerLost(_) | Outcome::Interrupted => return None,
                 }
             }
             Move::Add(learner) => {
@@ -388,6 +406,7 @@ impl Rules {
                         world.lost_answers += 1;
                         add(world, id, learner, set).then_some(())?;
                     }
+                    Outcome::Interrupted => return None,
                 }
             }
             Move::Promote(id) => {
@@ -455,6 +474,12 @@ impl Rules {
             let fresh = World::new(self.project.pods, self.project.founders);
             (world.history, world.mattered) = (fresh.history, fresh.mattered);
             world.queue.clear();
+            for other in &mut world.pods {
+                if let Proc::Run { views, rounds, again, .. } = &mut other.process {
+                    views.iter_mut().for_each(|view| *view = None);
+                    (*rounds, *again) = (0, 0);
+                }
+            }
         }
         world.hopeless |= world.is_hopeless(self.project.founders);
     }

@@ -60,6 +60,7 @@ fn tell(rules: &Rules, world: &World, next: Option<&World>, event: Event) -> Str
                 Outcome::Done(_) => " (one member does not get the entry)",
                 Outcome::AnswerLost(_) => " (its answer is lost)",
                 Outcome::Queued => " (etcd queues it)",
+                Outcome::Interrupted => ", AND CRASHES before it notes that",
             };
             format!("pod {pod} acts, {what}{outcome}")
         }

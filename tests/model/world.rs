@@ -243,7 +243,7 @@ impl World {
         all
     }
 
-    fn every_id(&mut self, keep: &mut dyn FnMut(&mut Mid)) {
+    pub(crate) fn every_id(&mut self, keep: &mut dyn FnMut(&mut Mid)) {
         for pod in &mut self.pods {
             pod.disk.wal.iter_mut().for_each(|wal| keep(&mut wal.id));
             if let Some(journal) = &mut pod.disk.journal {
