@@ -1,5 +1,5 @@
 # etcd-bootstrap. `make demo` and `make test` install what they need, or say exactly what is missing.
-.PHONY: build demo test test-long clean
+.PHONY: build demo test test-long model clean
 
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BINARY := target/$(HOST)/release/etcd-bootstrap
@@ -26,6 +26,10 @@ test: ## everything that proves a rule
 test-long: ## full matrices and long runs
 	@tests/setup pods
 	$(AS_ROOT) env TEST_LONG=1 cargo test --locked --features failpoints
+
+model: ## the exhaustive check in full: minutes, and several GiB of memory
+	@tests/setup build
+	cargo test --locked --release --test model -- --include-ignored --nocapture --skip probe
 
 clean:
 	cargo clean

@@ -6,7 +6,6 @@
 //! without another fault, unless a quorum of disks is lost.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
-#![expect(dead_code, reason = "the seeded bugs and the larger sizes are still to be run")]
 
 mod bugs;
 mod graph;

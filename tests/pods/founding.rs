@@ -39,6 +39,19 @@ fn five_pods_found_one_cluster_in_any_order_with_late_records() {
 }
 
 #[test]
+fn three_pods_found_one_cluster_in_every_order() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let world = World::v4();
+        let pods = stateful_set(&world, 3, 3);
+        for index in order {
+            pods[index].start();
+            world.dns().publication_delay(Duration::from_millis(300));
+        }
+        wait_for_voters(&all(&pods), 3, SOON);
+    }
+}
+
+#[test]
 fn a_blank_pod_alone_waits_says_for_whom_and_ends_at_once() {
     let world = World::v4();
     let pods = stateful_set(&world, 3, 3);

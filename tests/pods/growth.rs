@@ -42,6 +42,18 @@ fn one_grows_to_three_one_at_a_time() {
 }
 
 #[test]
+fn three_grow_to_five_one_at_a_time() {
+    let world = World::v4();
+    let mut pods = founded(&world, 3);
+    for ordinal in 3..5 {
+        let pod = world.pod(entrypoint(PodSpec::new(&format!("etcd-{ordinal}")), 3));
+        pod.start();
+        pods.push(pod);
+        wait_for_voters(&all(&pods), pods.len(), SOON);
+    }
+}
+
+#[test]
 fn three_grow_to_five_at_once_and_stay_writable() {
     let world = World::v4();
     let mut pods = founded(&world, 3);
