@@ -59,7 +59,6 @@ pub(crate) enum Mark {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    pub(crate) states: usize,
     pub(crate) edges: usize,
     pub(crate) well: usize,
     pub(crate) exempt: usize,
@@ -130,7 +129,6 @@ impl Graph {
         }
         let stuck = (0..marks.len()).filter(|at| !reaches[*at] && marks[*at] == Mark::Other).map(|at| names[at]);
         Verdict {
-            states: marks.len(),
             edges: edges.len(),
             well,
             exempt: marks.iter().filter(|mark| **mark == Mark::Exempt).count(),
