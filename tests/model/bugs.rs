@@ -33,8 +33,6 @@ pub(crate) enum Bug {
     VoterFromOneToTwo,
     /// One round is enough, and no disk is compared.
     OneRoundNoDisks,
-    /// Answers from before a step are still believed after it.
-    KeepsAnswers,
     /// A member that was added and not started yet is removed again.
     Livelock,
 }

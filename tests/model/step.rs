@@ -340,10 +340,7 @@ impl Rules {
         let key = self.project.key(world, pod)?;
         let (_, next) = self.project.decide(&key);
         // Answers that were asked before the step ended are dropped.
-        let keeps = self.project.bug == Some(Bug::KeepsAnswers);
-        if let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process
-            && !keeps
-        {
+        if let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process {
             views.iter_mut().for_each(|view| *view = None);
             (*rounds, *again) = (0, 0);
         }
@@ -562,14 +559,15 @@ impl World {
             let Some(journal) = &disk.journal else { return disk.generation > 0 };
             let whole = disk.pairing != Pairing::Broken;
             let held = disk.wal.as_ref().is_some_and(|wal| wal.id == id) && whole;
-            let unused = journal.wal_seen != Some(id) && whole;
+            let undone = matches!(journal.archiving, Some((_, true)));
+            let unused = (journal.wal_seen != Some(id) || undone) && whole;
             let granted = match &journal.stage {
                 Stage::Prepared(_) => id.seq == 0,
                 Stage::Joined(joined, _) => *joined == id,
                 Stage::Fresh => !journal.was_member && disk.generation == 0 && !disk.leftovers,
                 Stage::Intent | Stage::Removing(_) => false,
             };
-            !(held || granted && unused)
+            !(held || (granted && unused))
         };
         let voters: Vec<Mid> = config.iter().filter(|member| !member.learner).map(|member| member.id).collect();
         let gone = voters.iter().filter(|id| dead(**id)).count();
