@@ -11,7 +11,45 @@ use harness::*;
 
 const SOON: Duration = Duration::from_secs(60);
 
-fn main() {
+/// Set in the child that shows the demo, whose parent clears up after it, however it ended.
+const SHOWN_BY: &str = "ETCD_BOOTSTRAP_DEMO";
+
+fn main() -> std::process::ExitCode {
+    if std::env::var_os(SHOWN_BY).is_some() {
+        show_all();
+        return std::process::ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (shown, child_id) = runtime.block_on(async {
+        let program = std::env::current_exe().expect("the path of this program");
+        let mut child = tokio::process::Command::new(program).env(SHOWN_BY, "1").spawn().expect("the demo itself");
+        let child_id = child.id().unwrap_or_default();
+        let shown = tokio::select! {
+            status = child.wait() => status.is_ok_and(|status| status.success()),
+            _ = tokio::signal::ctrl_c() => {
+                println!("\nInterrupted. Everything is taken down.");
+                // The pods die with it.
+                child.kill().await.ok();
+                false
+            }
+        };
+        (shown, child_id)
+    });
+    let cleared = || if processes(child_id) == 0 { Ok(()) } else { Err("a pod still runs".to_owned()) };
+    eventually(SOON, "the pods are gone", cleared);
+    harness::sweep_leftovers();
+    if shown { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+/// How many of the pods' processes there are: their volumes are mounted from the demo's directory.
+fn processes(demo: u32) -> usize {
+    let directory = format!("etcd-bootstrap-pods-{demo}-");
+    let mounts = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    entries.map(mounts).filter(|mounts| mounts.contains(&directory)).count()
+}
+
+fn show_all() {
     let binary = entrypoint();
     let etcd = default_etcd();
     say(&format!("Three pods of a StatefulSet `etcd`, each with an empty volume, and etcd {}.", etcd.version));

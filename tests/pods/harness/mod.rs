@@ -36,5 +36,5 @@ pub use pod::Pod;
 pub use spec::PodSpec;
 pub use volumes::SavedVolume;
 pub use wait::{eventually, stays, try_eventually};
-pub use world::World;
+pub use world::{World, sweep_leftovers};
 pub use writer::{Writer, Written};
