@@ -17,7 +17,7 @@ mod tests;
 ///
 /// Each one goes to the first endpoint that is reachable, belongs to the cluster, has a leader and is no learner,
 /// which a linearizable list proves. The call is not sent at all where that list shows that it would be refused: 3.7
-/// replays a refused change at its next restart (facts, section 5). After it was sent nothing is tried again.
+/// replays a refused change at its next restart. After it was sent nothing is tried again.
 #[derive(Clone, Debug)]
 pub struct Writer<'a> {
     /// The cluster that is meant; no other is written to.

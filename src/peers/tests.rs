@@ -196,7 +196,7 @@ async fn a_learner_says_so_and_a_removed_member_is_not_listed() {
     }
 }
 
-/// Killed between the making of its WAL and its first entry (facts, section 4). It takes some tries, and luck.
+/// Killed between the making of its WAL and its first entry. It takes some tries, and luck.
 #[tokio::test]
 async fn a_member_killed_in_its_first_milliseconds_has_a_null_list() {
     for binary in binaries() {

@@ -238,7 +238,7 @@ fn checker_reports_a_cluster_founded_twice() {
     assert!(!report.is_clean());
 }
 
-/// The case of facts, section 7, that the entrypoint exists for: etcd alone loses these writes.
+/// The case that the entrypoint exists for: etcd alone loses these writes.
 #[test]
 fn checker_reports_what_etcd_loses_with_a_lost_disk() {
     let world = World::v4();
