@@ -14,8 +14,8 @@ build: ## the static binary
 
 demo: ## three pods with real etcd found a cluster, a fourth joins
 	@tests/setup pods
-	@cargo build --quiet --locked --release --example demo
-	@$(AS_ROOT) target/release/examples/demo
+	@cargo build --locked --bin etcd-bootstrap --example demo
+	@$(AS_ROOT) target/debug/examples/demo
 
 test: ## everything that proves a rule
 	@tests/setup pods
