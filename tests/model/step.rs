@@ -465,20 +465,27 @@ impl Rules {
             Event::LosesWal(_) => disk.wal = None,
             _ => *disk = Disk::blank(disk.generation + 1),
         }
-        let alone = self.project.founders == 1 && world.current().len() == 1 && world.current()[0].id.pod == pod;
-        if alone {
-            // The only disk of the only member is gone, and with it what it acknowledged.
-            let fresh = World::new(self.project.pods, self.project.founders);
-            (world.history, world.mattered) = (fresh.history, fresh.mattered);
-            world.queue.clear();
-            for other in &mut world.pods {
-                if let Proc::Run { views, rounds, again, .. } = &mut other.process {
-                    views.iter_mut().for_each(|view| *view = None);
-                    (*rounds, *again) = (0, 0);
+        if world.pods.iter().all(|pod| pod.disk.wal.as_ref().is_none_or(|wal| !wal.spoke)) {
+            self.forget(world);
+        }
+        world.hopeless |= world.is_hopeless(self.project.founders);
+    }
+
+    /// The last disk that held anything is gone, and with it all that was acknowledged: nobody can tell what follows
+    /// from a first boot. What the pods have heard is older.
+    fn forget(&self, world: &mut World) {
+        let fresh = World::new(self.project.pods, self.project.founders);
+        (world.history, world.mattered, world.queue) = (fresh.history, fresh.mattered, fresh.queue);
+        for pod in &mut world.pods {
+            pod.disk.wal.iter_mut().for_each(|wal| wal.idx = 0);
+            let Proc::Run { views, .. } = &mut pod.process else { continue };
+            for view in views.iter_mut().flatten() {
+                if let View::Etcd { local, list } = view {
+                    *local = local.map(|_| (0, false));
+                    *list = None;
                 }
             }
         }
-        world.hopeless |= world.is_hopeless(self.project.founders);
     }
 }
 
