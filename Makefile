@@ -29,7 +29,7 @@ test-long: ## full matrices and long runs
 
 model: ## the exhaustive check in full: minutes, and several GiB of memory
 	@tests/setup build
-	cargo test --locked --release --test model -- --include-ignored --nocapture --skip probe
+	cargo test --locked --profile model --test model -- --ignored --nocapture full_
 
 clean:
 	cargo clean
