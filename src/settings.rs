@@ -54,8 +54,6 @@ pub struct Settings {
     pub status_address: SocketAddr,
     /// Print the plan and end.
     pub dry_run: bool,
-    /// Answer, but never prepare, add, or exec.
-    pub hold: bool,
     /// What is logged: a filter of `tracing_subscriber`.
     pub log: String,
     /// How it is logged; none decides by the terminal.

@@ -82,7 +82,6 @@ pub fn resolve(
         dns_server: values.dns_server,
         status_address: values.status_address,
         dry_run: values.dry_run,
-        hold: values.hold,
         log: values.log,
         log_format: values.log_format,
         warnings,
