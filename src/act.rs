@@ -13,7 +13,7 @@ use crate::intent::{Intent, JoinAs};
 use crate::journal::{Journal, Stage};
 use crate::journal_file;
 use crate::membership::Writer;
-use crate::names::ClusterId;
+use crate::names::{ClusterId, PodName};
 use crate::observation::{Disk, JournalFile, Observation, OwnName, PeerView};
 use crate::peers::PeerClient;
 use crate::plan::Step;
@@ -40,7 +40,12 @@ pub enum Outcome {
     /// It is done.
     Done,
     /// It is not, or nobody knows; the next observation tells.
-    Failed(String),
+    Failed {
+        /// Why.
+        reason: String,
+        /// TLS or authentication stands in the way.
+        is_rejection: bool,
+    },
 }
 
 impl Actor<'_> {
@@ -66,9 +71,14 @@ impl Actor<'_> {
             }
             Step::FinishArchive(_) => self.finish_archive(journal)?,
             Step::Add { learner, cluster_id } => return self.add(journal, seen, *learner, *cluster_id).await,
-            Step::Remove { member_id } | Step::RemoveAbandonedLearner { member_id } => {
+            Step::Remove { member_id } => {
                 let cluster_id = cluster_of(seen, &journal);
                 let call = async |writer: Writer<'_>| writer.remove(*member_id).await.map(|_| ());
+                return Ok(self.call(seen, cluster_id, call).await);
+            }
+            Step::RemoveAbandonedLearner { member_id } => {
+                let cluster_id = cluster_of(seen, &journal);
+                let call = async |writer: Writer<'_>| writer.remove_learner(*member_id).await.map(|_| ());
                 return Ok(self.call(seen, cluster_id, call).await);
             }
             Step::PromoteLearner { member_id } => {
@@ -109,7 +119,7 @@ impl Actor<'_> {
         let role = if learner { JoinAs::Learner } else { JoinAs::Voter };
         let mut added = None;
         let call = async |writer: Writer<'_>| {
-            added = Some(writer.add(&self.intent.peer_urls, role).await?.member_id);
+            added = Some(writer.add(&self.intent.peer_urls, role, self.intent.learners_max).await?.member_id);
             Ok(())
         };
         let outcome = self.call(seen, Some(cluster_id), call).await;
@@ -126,27 +136,32 @@ impl Actor<'_> {
         cluster_id: Option<ClusterId>,
         call: impl AsyncFnOnce(Writer<'_>) -> Result<(), CallFailure>,
     ) -> Outcome {
-        let Some(cluster_id) = cluster_id else { return Outcome::Failed("no cluster is known".to_owned()) };
+        let Some(cluster_id) = cluster_id else { return failed("no cluster is known") };
         let own = self.dns.own_name_fresh().await;
         if own != OwnName::Ours {
-            return Outcome::Failed(format!("this pod's own name is not published: {own:?}"));
+            return failed(format!("this pod's own name is not published: {own:?}"));
         }
-        let endpoints = endpoints(self.client, seen);
+        let endpoints = endpoints(self.client, seen, |_| true);
         let writer =
             Writer { cluster_id, endpoints: &endpoints, access: self.access, deadline: Instant::now() + CALL_TIMEOUT };
         match call(writer).await {
             // Gone already, or there already: the next observation tells.
             Ok(()) | Err(CallFailure::NotFound | CallFailure::NotLearner) => Outcome::Done,
-            Err(failure) => Outcome::Failed(failure.to_string()),
+            Err(failure) => Outcome::Failed { reason: failure.to_string(), is_rejection: failure.is_rejection() },
         }
     }
 }
 
-/// The client ports that gave a list, the leader's first.
-pub fn endpoints(client: &PeerClient, seen: &Observation) -> Vec<Endpoint> {
+fn failed(reason: impl Into<String>) -> Outcome {
+    Outcome::Failed { reason: reason.into(), is_rejection: false }
+}
+
+/// The client ports of these pods that gave a list, the leader's first.
+pub fn endpoints(client: &PeerClient, seen: &Observation, of: impl Fn(&PodName) -> bool) -> Vec<Endpoint> {
     let mut listed: Vec<(bool, Endpoint)> = seen
         .peers
         .iter()
+        .filter(|(pod, _)| of(pod))
         .filter_map(|(pod, answer)| match &answer.view {
             PeerView::Etcd(etcd) => {
                 let list = etcd.list.as_ref().ok()?;

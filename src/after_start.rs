@@ -8,29 +8,39 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::act::endpoints;
+use crate::cluster::{Cluster, newest_of_all};
 use crate::data_dir::{self, Paths};
+use crate::decide::decide;
 use crate::dns_watch::DnsWatch;
 use crate::etcd::{Access, CallFailure};
 use crate::exec;
 use crate::exit::{Exit, Fatal};
-use crate::journal::Journal;
+use crate::intent::Intent;
+use crate::journal::{Journal, Leaving};
 use crate::journal_file;
 use crate::membership::Writer;
 use crate::names::{MemberId, ProcessId};
-use crate::observation::{Member, MemberList, Observation, PeerView};
+use crate::observation::{JournalFile, ListFailure, Member, MemberList, Observation, PeerView};
 use crate::observe::Observer;
+use crate::own_etcd::OwnEtcd;
 use crate::peers::PeerClient;
 use crate::settings::Settings;
+use crate::startup::clients;
+use crate::tls::Tls;
 
 /// The hidden command.
 pub const COMMAND: &str = "after-start";
 /// How often the WAL's directory is looked at: the note has to be there within milliseconds of the WAL.
 const WAL_POLL: Duration = Duration::from_millis(2);
+/// How long the own etcd may take to serve before its peers are asked all the same.
+const SERVE_PATIENCE: Duration = Duration::from_secs(5);
 /// A learner is promoted once it is in sync; it is tried again soon at first.
 const PROMOTE_PAUSE_MIN: Duration = Duration::from_millis(100);
 const PROMOTE_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long a promotion may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the peers and DNS have to answer for the warnings.
+const SETTLE: Duration = Duration::from_secs(2);
 /// How long nothing may happen before everything is looked at again.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -81,10 +91,32 @@ pub async fn run(settings: Arc<Settings>, duties: Duties, dns: Arc<DnsWatch>) ->
         return Err(error);
     }
     if duties.confirm {
-        confirm(&settings, &paths, duties.member_id, dns, None).await?;
-        journal_file::update(&paths.journal_dir, |journal: &mut Journal| journal.unconfirmed_starts = 0)?;
+        // While etcd starts nothing can be promoted or confirmed, and questions to the peers would take from its time.
+        let clients = clients(&settings, &Tls::load(&settings)?);
+        OwnEtcd::new(&settings, clients.1.clone()).starts_to_serve(SERVE_PATIENCE).await;
+        let left_over = leaving(&paths)?;
+        confirm(&settings.intent, clients, &paths, duties.member_id, dns, None).await?;
+        note_confirmed(&paths, left_over.as_ref())?;
     }
     Ok(())
+}
+
+/// A leader has confirmed the start; `left_over` is a leave that was given up before it.
+pub(crate) fn note_confirmed(paths: &Paths, left_over: Option<&Leaving>) -> Result<(), Fatal> {
+    journal_file::update(&paths.journal_dir, |journal: &mut Journal| {
+        journal.unconfirmed_starts = 0;
+        // What is noted since then is another one.
+        journal.leaving.take_if(|leaving| left_over == Some(leaving));
+    })?;
+    Ok(())
+}
+
+/// What the journal says of a member that leaves.
+fn leaving(paths: &Paths) -> Result<Option<Leaving>, Fatal> {
+    match journal_file::read(&paths.journal_dir)? {
+        JournalFile::Valid(journal) => Ok(journal.leaving),
+        _ => Ok(None),
+    }
 }
 
 /// Waits for the WAL, and puts its member into the journal.
@@ -120,24 +152,27 @@ fn end_etcd() {
 /// # Errors
 /// The time-out, with what it waited for.
 pub async fn confirm(
-    settings: &Settings,
+    intent: &Intent,
+    (client, access): (PeerClient, Access),
     paths: &Paths,
     member_id: MemberId,
     dns: Arc<DnsWatch>,
     until: Option<Instant>,
 ) -> Result<(), Fatal> {
-    let intent = Arc::new(settings.intent.clone());
-    let (client, access) = crate::startup::clients(settings);
-    let client = Arc::new(client);
+    let (intent, client) = (Arc::new(intent.clone()), Arc::new(client));
     let disk = data_dir::observe(paths)?;
     let process_id = ProcessId("after-start".to_owned());
-    let mut observer = Observer::new(intent, process_id, dns, client.clone(), disk, Instant::now());
+    let mut observer = Observer::new(intent.clone(), process_id, dns, client.clone(), disk, Instant::now());
     let mut pause = PROMOTE_PAUSE_MIN;
     let mut next_try = Instant::now();
+    let mut has_warned = false;
     loop {
         let seen = observer.observe();
-        let reason = match newest_list(&seen).map(|list| (list, member(list, member_id))) {
-            Some((_, Some(own))) if !own.is_learner => return Ok(()),
+        let reason = match newest_of_all(&seen).map(|list| (list, member(list, member_id))) {
+            Some((_, Some(own))) if !own.is_learner => {
+                warn(&mut observer, &intent).await;
+                return Ok(());
+            }
             Some((list, Some(_))) if Instant::now() >= next_try => {
                 match promote(list, member_id, &client, &access, &seen).await {
                     Ok(()) => {
@@ -154,8 +189,12 @@ pub async fn confirm(
             }
             Some((_, Some(_))) => "the learner is not in sync yet".to_owned(),
             Some((list, None)) => format!("the cluster {} does not list the member {member_id}", list.cluster_id),
-            None => "no peer has told of a leader".to_owned(),
+            None => denied(&seen).unwrap_or_else(|| "no peer has told of a leader".to_owned()),
         };
+        if !has_warned && let Some(reason) = denied(&seen) {
+            has_warned = true;
+            tracing::warn!(%member_id, "this start cannot be confirmed, nor a learner be promoted: {reason}");
+        }
         if until.is_some_and(|until| Instant::now() >= until) {
             return Err(Fatal::new(Exit::TimedOut, format!("the member {member_id} was not promoted: {reason}"))
                 .hint("try again: `etcd-bootstrap promote`"));
@@ -164,28 +203,44 @@ pub async fn confirm(
     }
 }
 
-/// The newest list of this disk's cluster that anybody gives, this member included.
-fn newest_list(seen: &Observation) -> Option<&MemberList> {
-    let own = crate::cluster::expected_cluster(&seen.disk);
-    let lists = seen.peers.values().filter_map(|answer| match &answer.view {
-        PeerView::Etcd(etcd) => etcd.list.as_ref().ok(),
+/// What etcd's authentication keeps from this pod.
+fn denied(seen: &Observation) -> Option<String> {
+    seen.peers.values().find_map(|answer| match &answer.view {
+        PeerView::Etcd(etcd) => match &etcd.list {
+            Err(failure @ ListFailure::Denied(_)) => Some(failure.to_string()),
+            _ => None,
+        },
         _ => None,
-    });
-    lists.filter(|list| own.is_none_or(|own| list.cluster_id == own)).max_by_key(|list| (list.term, list.index))
+    })
 }
 
 fn member(list: &MemberList, id: MemberId) -> Option<&Member> {
     crate::cluster::by_id(&list.members, id)
 }
 
-async fn promote(
+/// The log of each start has the warnings; without a leader there were none to give before the exec.
+async fn warn(observer: &mut Observer, intent: &Intent) {
+    let until = Instant::now() + SETTLE;
+    loop {
+        let seen = observer.observe();
+        // A peer's last answer may be from before there was a leader.
+        let told = Cluster::of(intent, &seen).newest.is_some() && observer.is_settled(&seen);
+        if told || Instant::now() >= until {
+            return decide(intent, &seen).warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        observer.changed(TICK).await;
+    }
+}
+
+/// Promotes a member that this list has.
+pub(crate) async fn promote(
     list: &MemberList,
     member_id: MemberId,
     client: &PeerClient,
     access: &Access,
     seen: &Observation,
 ) -> Result<(), CallFailure> {
-    let endpoints = endpoints(client, seen);
+    let endpoints = endpoints(client, seen, |_| true);
     let writer =
         Writer { cluster_id: list.cluster_id, endpoints: &endpoints, access, deadline: Instant::now() + CALL_TIMEOUT };
     match writer.promote(member_id).await {

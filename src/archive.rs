@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::data_dir::{OWN_DIR, Paths};
-use crate::disk_error::{DiskError, create_dir_synced, found, sync_dir};
+use crate::disk_error::{DiskError, create_dir_synced, exists, found, sync_dir};
 use crate::failpoint;
 use crate::journal::Archiving;
 use crate::names::{ClusterId, MemberId};
@@ -109,6 +109,16 @@ pub fn prune(paths: &Paths, archived: &Archiving) -> Result<Vec<PathBuf>, DiskEr
     Ok(deleted)
 }
 
+/// Every archive that is kept.
+pub fn all(paths: &Paths) -> Result<Vec<PathBuf>, DiskError> {
+    Ok(generations(paths)?.into_iter().map(|(home, name)| home.join(name)).collect())
+}
+
+/// A member's data was put aside here that had voted or acknowledged.
+pub fn has_spoken(paths: &Paths) -> Result<bool, DiskError> {
+    Ok(generations(paths)?.iter().any(|(_, name)| !name.ends_with(UNSPOKEN)))
+}
+
 /// Where archives lie: beside the journal, and on the data volume.
 fn homes(paths: &Paths) -> Vec<&Path> {
     let mut homes = vec![paths.journal_dir.as_path(), paths.data_home.as_path()];
@@ -165,11 +175,6 @@ fn children_of(dir: &Path) -> Result<Vec<std::ffi::OsString>, DiskError> {
     let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>, _>>().map_err(fail)?;
     names.sort();
     Ok(names)
-}
-
-fn exists(path: &Path) -> Result<bool, DiskError> {
-    let facts = found(fs::symlink_metadata(path)).map_err(|error| DiskError::io("look at", path, error))?;
-    Ok(facts.is_some())
 }
 
 /// A rename would take a volume that is mounted below along, and etcd would not find it at its place again.

@@ -16,6 +16,8 @@ use crate::settings::SettingsError;
 pub struct Invocation {
     /// What to do.
     pub verb: Verb,
+    /// etcd runs in another container, of another image: for `render`, for `sidecar`, and for what is called beside them.
+    pub beside_etcd: bool,
     /// The options that were given, by the name of their variable; never empty values.
     pub options: BTreeMap<&'static str, Given>,
     /// etcd's own flags.
@@ -52,7 +54,6 @@ pub enum Verb {
         output: Output,
     },
     /// Look for mistakes beforehand: one line for each finding, with its fix
-    #[command(hide = true)]
     Check {
         /// How to print it
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -66,18 +67,17 @@ pub enum Verb {
     },
     /// Promote this member if it is a learner
     Promote,
+    /// Say whether the pod is ready, for an OrderedReady StatefulSet (readiness probe)
+    Ready,
     /// Leave the cluster if the pod is scaled away, else do nothing (preStop)
-    #[command(hide = true)]
     Leave,
     /// Decide and register, write an etcd configuration file, and end (init container)
-    #[command(hide = true)]
     Render {
         /// The configuration file to write
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
     /// As render, then stay: promote, serve status and metrics, leave on scale-in (native sidecar)
-    #[command(hide = true)]
     Sidecar {
         /// The configuration file to write
         #[arg(long, value_name = "FILE")]
@@ -146,7 +146,8 @@ pub fn parse(args: &[String], env: &BTreeMap<String, String>) -> Result<Invocati
             options.insert(*variable, Given { value: value.trim().to_owned(), by_flag });
         }
     }
-    Ok(Invocation { verb, options, etcd_args, warnings: unknown_variables(env) })
+    let beside_etcd = matches!(verb, Verb::Render { .. } | Verb::Sidecar { .. });
+    Ok(Invocation { verb, beside_etcd, options, etcd_args, warnings: unknown_variables(env) })
 }
 
 fn command_line() -> Command {
@@ -298,6 +299,7 @@ mod tests {
             ("check", Verb::Check { output: Output::Text }),
             ("status", Verb::Status { output: Output::Text }),
             ("promote", Verb::Promote),
+            ("ready", Verb::Ready),
             ("leave", Verb::Leave),
             ("render --output=/x", Verb::Render { output: "/x".into() }),
             ("sidecar --output /x", Verb::Sidecar { output: "/x".into() }),

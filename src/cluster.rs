@@ -45,10 +45,7 @@ impl<'a> Cluster<'a> {
         let newest = etcds
             .iter()
             .filter_map(|(_, url, etcd)| etcd.list.as_ref().ok().map(|list| (*url, list)))
-            .filter(|(url, list)| match expected {
-                Some(id) => list.cluster_id == id,
-                None => lists_host(intent, list, url),
-            })
+            .filter(|(url, list)| is_ours(intent, expected, url, list))
             .map(|(_, list)| list)
             .max_by_key(|list| (list.term, list.index));
         let confirmed = newest.filter(|list| majority_gives(intent, list, &etcds));
@@ -74,6 +71,16 @@ impl<'a> Cluster<'a> {
     }
 }
 
+/// The newest list of this disk's cluster that anybody gives, this pod's own etcd included.
+pub fn newest_of_all(seen: &Observation) -> Option<&MemberList> {
+    let own = expected_cluster(&seen.disk);
+    let lists = seen.peers.values().filter_map(|answer| match &answer.view {
+        PeerView::Etcd(etcd) => etcd.list.as_ref().ok(),
+        _ => None,
+    });
+    lists.filter(|list| own.is_none_or(|own| list.cluster_id == own)).max_by_key(|list| (list.term, list.index))
+}
+
 /// This pod's members in a list, by pod name: more than one is for an operator.
 pub fn own_members<'a>(intent: &Intent, members: &'a [Member]) -> Vec<&'a Member> {
     members.iter().filter(|member| intent.is_mine(member)).collect()
@@ -84,9 +91,13 @@ pub fn by_id(members: &[Member], id: MemberId) -> Option<&Member> {
     members.iter().find(|member| member.id == id)
 }
 
-/// A disk that knows no cluster goes by the URL that was dialled: a list that does not contain it is somebody else's.
-fn lists_host(intent: &Intent, list: &MemberList, dialled: &Url) -> bool {
-    list.members.iter().any(|member| intent.is_listed_at(member, dialled))
+/// Whether a list that came from this URL is of the cluster that this disk belongs to. A disk that knows none goes by
+/// the URL that was dialled: a list that does not contain it is somebody else's, behind a stale record.
+pub fn is_ours(intent: &Intent, expected: Option<ClusterId>, dialled: &Url, list: &MemberList) -> bool {
+    match expected {
+        Some(id) => list.cluster_id == id,
+        None => list.members.iter().any(|member| intent.is_listed_at(member, dialled)),
+    }
 }
 
 fn majority_gives(intent: &Intent, list: &MemberList, etcds: &[(&PodName, &Url, &EtcdView)]) -> bool {
@@ -106,6 +117,7 @@ fn majority_gives(intent: &Intent, list: &MemberList, etcds: &[(&PodName, &Url, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::tests::{OTHER, Row, founder, planned, pod, row, static_id};
     use crate::intent::tests::{intent, member};
     use crate::journal::{Journal, Stage};
     use crate::names::DiskId;
@@ -122,6 +134,7 @@ mod tests {
             cluster_id: ClusterId(1),
             term: 0,
             index: 0,
+            commit: 0,
             spoke: true,
             missing: None,
         };
@@ -151,6 +164,21 @@ mod tests {
         assert_eq!(cluster(Some(ClusterId(1)), &[1, 2]).foreign(), [ClusterId(2)].into());
         assert!(cluster(Some(ClusterId(1)), &[1]).foreign().is_empty());
         assert_eq!(cluster(None, &[1, 2]).who_runs_which(), "etcd-0 runs 1, etcd-1 runs 2");
+    }
+
+    #[test]
+    fn the_newest_list_of_all_is_of_the_own_cluster_if_there_is_one() {
+        let newer = |n: u32| {
+            move |seen: &mut Observation| {
+                let PeerView::Etcd(etcd) = &mut seen.peers.get_mut(&pod(n)).unwrap().view else { panic!() };
+                etcd.list.as_mut().unwrap().index += 1;
+            }
+        };
+        let row = row(2, 3).led(&[0], planned(3), &[founder(0)]).led(&[1], OTHER, &[founder(1)]);
+        let newest = |row: &Row| newest_of_all(&row.seen).map(|list| list.cluster_id);
+        assert_eq!(newest(&row.clone().seen(newer(0))), Some(planned(3)));
+        assert_eq!(newest(&row.clone().seen(newer(1))), Some(OTHER));
+        assert_eq!(newest(&row.wal(static_id(2)).seen(newer(1))), Some(planned(3)));
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod install;
+pub mod leave;
 pub mod plan;
 pub mod promote;
+pub mod ready;
+pub mod render;
 pub mod run;
+pub mod sidecar;
 pub mod status;
 
 use std::sync::Arc;
@@ -12,23 +17,8 @@ use crate::dns::Resolver;
 use crate::dns_watch::DnsWatch;
 use crate::exit::{Exit, Fatal};
 use crate::local::LocalAddresses;
-use crate::names::Scheme;
 use crate::settings::Settings;
 use crate::surroundings::RESOLV_CONF;
-
-/// Peers are spoken to in plain http only, so far.
-///
-/// # Errors
-/// Exit code 78 where a URL says https.
-pub fn refuse_tls(settings: &Settings) -> Result<(), Fatal> {
-    let intent = &settings.intent;
-    let urls = [&intent.peer_urls, &intent.client_urls, &settings.listen_peer_urls, &settings.listen_client_urls];
-    match urls.into_iter().flatten().find(|url| url.scheme == Scheme::Https) {
-        None => Ok(()),
-        Some(url) => Err(Fatal::new(Exit::Config, format!("`{url}`: this version does not speak TLS"))
-            .hint("use http on the peer and client URLs, or let etcd start without this entrypoint")),
-    }
-}
 
 /// Begins to ask DNS as the settings say.
 ///

@@ -12,6 +12,9 @@ use crate::flags::{EtcdSettings, Shown, go_bool, nanoseconds, same_value};
 use crate::known_flags::{KNOWN_FLAGS, Kind, KnownFlag};
 use crate::settings::SettingsError;
 
+/// YAML gives a key of a mapping 1024 characters, quotes included; each of ours may be written as an escape of six.
+const KEY_BYTES_MAX: usize = 1000 / 6;
+
 /// An etcd configuration file.
 ///
 /// It is kept and written as JSON, which is YAML too: etcd reads YAML 1.1, where a plain `off` or `1_000` is no text, and
@@ -40,6 +43,9 @@ impl ConfigFile {
             Value::Null => Self::default(),
             _ => return Err(fail("it is no mapping of settings to values".to_owned())),
         };
+        if !file.content.iter().all(|(key, value)| has_short_keys(key, value)) {
+            return Err(fail(format!("it has a key of more than {KEY_BYTES_MAX} bytes, and etcd knows none so long")));
+        }
         let discovery = file.content.get(&file.key("discovery-config")).and_then(Value::as_object);
         if discovery.is_some_and(|discovery| !discovery.is_empty()) {
             return Err(fail("its `discovery-config` is a discovery of etcd's own, which asks once".to_owned()));
@@ -150,9 +156,19 @@ impl ConfigFile {
         self.content.remove(&key);
     }
 
-    /// The text, complete.
+    /// The text, complete: JSON, and YAML as well, which takes fewer characters as they are.
     pub fn text(&self) -> String {
-        format!("{:#}\n", Value::Object(self.content.clone()))
+        let json = format!("{:#}\n", Value::Object(self.content.clone()));
+        let mut text = String::with_capacity(json.len());
+        for c in json.chars() {
+            match c {
+                '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                    text.push_str(&format!("\\u{:04x}", u32::from(c)));
+                }
+                _ => text.push(c),
+            }
+        }
+        text
     }
 
     fn value(&self, flag: &KnownFlag) -> Option<&Value> {
@@ -228,6 +244,15 @@ fn place(flag: &str) -> Option<(Option<&'static str>, &str)> {
 /// The key as the file spells it: etcd does not mind capitals.
 fn spelling(content: &Map<String, Value>, name: &str) -> String {
     content.keys().find(|key| key.eq_ignore_ascii_case(name)).cloned().unwrap_or_else(|| name.to_owned())
+}
+
+fn has_short_keys(key: &str, value: &Value) -> bool {
+    let inner = match value {
+        Value::Object(object) => object.iter().all(|(key, value)| has_short_keys(key, value)),
+        Value::Array(items) => items.iter().all(|item| has_short_keys("", item)),
+        _ => true,
+    };
+    inner && Value::from(key).to_string().len() <= KEY_BYTES_MAX
 }
 
 fn text_of(value: &Value) -> Option<String> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::names::{Scheme, Url};
 use crate::observation::Silence;
+use crate::tls;
 
 /// How long one address is waited for before the next one is tried beside it.
 const STAGGER: Duration = Duration::from_millis(100);
@@ -190,6 +191,25 @@ async fn handshake(
     connected.map_err(|error| fail(tls_reason(&error).unwrap_or_else(|| closed_reason(&error))))
 }
 
+/// What is wrong where http was asked, and there is TLS.
+pub const UNASKED_TLS: &str = "it answers with TLS, and the URL says http";
+
+/// Whether there is TLS: a handshake in which nobody is believed gets as far as a certificate, or an alert.
+pub async fn speaks_tls(socket: SocketAddr, deadline: Instant) -> bool {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let Ok(builder) = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions() else {
+        return false;
+    };
+    let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let work = async {
+        let tcp = TcpStream::connect(socket).await?;
+        TlsConnector::from(Arc::new(config)).connect(socket.ip().into(), tcp).await
+    };
+    let Ok(Err(error)) = timeout_at(deadline, work).await else { return false };
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)))
+}
+
 /// What a connection that ends within the handshake shows.
 fn closed_reason(error: &io::Error) -> String {
     match error.kind() {
@@ -210,10 +230,7 @@ pub fn tls_reason(error: &(dyn Error + 'static)) -> Option<String> {
         let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let found = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match found.or_else(|| current.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidMessage(_)) => {
-                return Some("what answers there is not TLS (plain http?)".into());
-            }
-            Some(tls) => return Some(tls.to_string()),
+            Some(error) => return Some(tls::sentence(error)),
             None => cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| current.source()),
         }
     }
@@ -251,7 +268,7 @@ impl Wire {
         let mut seen = self.seen();
         // Record type 21 (alert), version 3.x: neither HTTP/1 nor HTTP/2 starts so.
         if !seen.is_secure && !seen.has_heard && heard.starts_with(&[0x15, 0x03]) {
-            seen.tls_failure = Some("it answers with TLS, and the URL says http".to_owned());
+            seen.tls_failure = Some(UNASKED_TLS.to_owned());
         }
         seen.has_heard |= !heard.is_empty();
         if let Poll::Ready(Err(error)) = result
@@ -272,9 +289,11 @@ pub enum ClosedUnheard {
     /// Without TLS.
     #[error("the connection was closed without an answer (a port that wants TLS does that)")]
     Plain,
-    /// After the TLS handshake.
+    /// After the TLS handshake. etcd's peer listener gives no reason: its `checkSAN` closes the connection.
     #[error(
-        "the connection was closed right after the handshake (a port that rejects this pod's certificate does that)"
+        "it closed the connection right after the handshake: it rejects this pod's certificate (etcd's peer port also \
+         does that where none of the names and addresses in this pod's certificate, its SAN, leads to this pod: by an \
+         address, by a name that resolves to it, or, for a wildcard, by the name of its PTR record)"
     )]
     Secure,
 }

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, eaccess};
 use serde::{Deserialize, Serialize};
 
+use crate::bolt;
 use crate::disk_error::{self, DiskError, Volume, found};
 use crate::failpoint;
 use crate::journal::Journal;
 use crate::journal_file::{self, Record};
 use crate::names::DiskId;
 use crate::observation::{Disk, JournalFile, Pairing, Wal, WalFacts};
+use crate::unstarted;
 use crate::wal::{self, Content, Depth, Log, Stamp};
 
 /// This program's directory where the WAL is on the data volume; elsewhere the WAL directory's name is added.
@@ -93,6 +95,11 @@ impl Paths {
         self.journal_dir != self.data_home
     }
 
+    /// Whether the data volume is still there, as far as that can be told beside a running etcd.
+    pub fn has_data_volume(&self) -> Result<bool, DiskError> {
+        Ok(!self.are_two_volumes() || disk_error::exists(&self.pairing_file())?)
+    }
+
     fn pairing_file(&self) -> PathBuf {
         self.data_home.join(PAIRING)
     }
@@ -163,8 +170,12 @@ fn depth(paths: &Paths, stamp: &Stamp) -> Result<Depth, DiskError> {
 
 fn disk_of(paths: &Paths, log: Log) -> Result<Disk, DiskError> {
     let db_file = paths.db();
-    let db = found(fs::metadata(&db_file)).map_err(|error| DiskError::io("look at", &db_file, error))?.is_some();
-    let journal = journal_file::read(&paths.journal_dir)?;
+    let db = found(fs::metadata(&db_file)).map_err(|error| DiskError::io("look at", &db_file, error))?.is_some()
+        && !(log == Log::Absent && is_unused(paths)?);
+    let mut journal = journal_file::read(&paths.journal_dir)?;
+    if log == Log::Absent {
+        take_back_unused(paths, &mut journal)?;
+    }
     let pairing = journal_file::read_record::<PairingRecord>(&paths.pairing_file(), PAIRING)?;
     let misplaced_wal = if log == Log::Absent { misplaced_wal(paths, &pairing)? } else { None };
     if log == Log::Absent {
@@ -180,12 +191,34 @@ fn disk_of(paths: &Paths, log: Log) -> Result<Disk, DiskError> {
             missing: missing(paths, &content, db, &journal)?,
             member_id: content.member_id,
             cluster_id: content.cluster_id,
-            term: content.term,
+            term: content.entry_term,
             index: content.index,
+            commit: content.commit,
             spoke: content.spoke,
         }),
     };
     Ok(Disk { wal, db, pairing: judge(&journal, &pairing), journal, misplaced_wal })
+}
+
+/// What an etcd leaves that ended before it had a WAL, as it does where it cannot find its cluster: a database without a
+/// word in it, and no snapshot. Such a disk is as good as empty.
+fn is_unused(paths: &Paths) -> Result<bool, DiskError> {
+    let database = bolt::read(&paths.db()).ok().flatten();
+    let snap_dir = paths.member_dir.join("snap");
+    Ok(database.is_some_and(|database| !database.used)
+        && !has_file(&snap_dir, ".snap")?
+        && !has_file(&snap_dir, ".snap.db")?)
+}
+
+/// The start that the journal has as used up has not happened: its mark still lies in the place of the WAL.
+fn take_back_unused(paths: &Paths, journal: &mut JournalFile) -> Result<(), DiskError> {
+    if let JournalFile::Valid(journal) = journal
+        && journal.wal_seen.is_some()
+        && unstarted::read(paths)? == journal.wal_seen
+    {
+        journal.wal_seen = None;
+    }
+    Ok(())
 }
 
 /// A WAL in another place where etcd may have written one: the default one, one that is commonly set, and the one

@@ -6,6 +6,7 @@
 //! | disk | seen | decision | in |
 //! |---|---|---|---|
 //! | another pod's | anything | refuse | here |
+//! | what this image's etcd cannot work with, or a cluster that it cannot | anything | refuse | `version.rs` |
 //! | a WAL | L lists it / lacks it / no leader | start / archive and join / start | `data.rs` |
 //! | a loss | L / every other founder prepared / else | archive and replace / archive / wait | `loss.rs` |
 //! | a join begun | L | finish it | `join.rs` |
@@ -16,10 +17,12 @@ mod data;
 mod found;
 mod join;
 mod loss;
+mod quorum;
+mod version;
 mod warn;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -41,7 +44,7 @@ const FOREIGN_FOR: Duration = Duration::from_secs(30);
 /// Decides what to do next.
 pub fn decide(intent: &Intent, seen: &Observation) -> Decision {
     let table = Table::new(intent, seen);
-    let mut decision = table.first_match();
+    let mut decision = table.by_version(table.first_match());
     decision.warnings = table.warnings();
     if intent.hold && !matches!(decision.action, Action::Wait { .. }) {
         let why = format!("BOOTSTRAP_HOLD is set. Without it: {} ({})", decision.why, decision.rule);
@@ -257,6 +260,13 @@ impl<'a> Table<'a> {
     fn wait(&self, rule: Rule, why: impl Into<String>) -> Decision {
         let on = self.others.iter().map(|pod| (pod.clone(), self.describe(pod))).collect();
         Decision { rule, action: Action::Wait { on }, why: why.into(), warnings: Vec::new() }
+    }
+
+    /// The peers that TLS or authentication keeps from this pod, in brackets; nothing where there is none.
+    fn rejections(&self) -> String {
+        let rejected = self.others.iter().filter(|pod| self.view(pod).is_some_and(PeerView::is_rejection));
+        let rejected: BTreeMap<PodName, String> = rejected.map(|pod| (pod.clone(), self.describe(pod))).collect();
+        if rejected.is_empty() { String::new() } else { format!(" ({})", and_list(&rejected)) }
     }
 
     /// What a pod does, in a few words.

@@ -96,6 +96,12 @@ pub fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Whether something lies there, a symbolic link included.
+pub fn exists(path: &Path) -> Result<bool, DiskError> {
+    let facts = found(fs::symlink_metadata(path)).map_err(|error| DiskError::io("look at", path, error))?;
+    Ok(facts.is_some())
+}
+
 /// Makes a rename, a new file or a removal in a directory last.
 pub fn sync_dir(dir: &Path) -> Result<(), DiskError> {
     let open = File::open(dir).and_then(|dir| dir.sync_all());

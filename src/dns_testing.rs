@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
-use crate::intent::{Discovery, Founder, Intent, JoinAs, OnLostData, OnRemoved, Plan, State};
+use crate::intent::tests::intent_of;
+use crate::intent::{Discovery, Intent};
 use crate::local::LocalAddresses;
-use crate::names::{PodName, Url};
 
 /// How the server behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -214,29 +214,7 @@ pub(crate) const DOMAIN: &str = "etcd.ns.svc.cluster.local.";
 
 /// A pod of a cluster with this many founders, whose peers are at `http://etcd-N.etcd.ns.svc:2380`.
 pub(crate) fn intent(ordinal: u32, founders: u32, discovery: Discovery) -> Intent {
-    let url = |ordinal: u32| -> Url { format!("http://etcd-{ordinal}.etcd.ns.svc:2380").parse().unwrap() };
-    let founder = |ordinal| Founder { name: format!("etcd-{ordinal}"), peer_urls: vec![url(ordinal)] };
-    let plan = Plan::new((0..founders).map(founder).collect(), "ns/etcd".to_owned());
-    Intent {
-        pod: PodName::new(format!("etcd-{ordinal}")),
-        name: format!("etcd-{ordinal}"),
-        namespace: "ns".to_owned(),
-        service: Some("etcd".to_owned()),
-        domain: "cluster.local".to_owned(),
-        peer_urls: vec![url(ordinal)],
-        client_urls: vec![url(ordinal)],
-        plan,
-        ordinal_start: 0,
-        discovery,
-        state: State::Auto,
-        join_as: JoinAs::Learner,
-        on_lost_data: OnLostData::Replace,
-        on_removed: OnRemoved::Rejoin,
-        force_new_cluster: false,
-        learners_max: 1,
-        hold: false,
-        timeout: None,
-    }
+    Intent { discovery, ..intent_of("ns", ordinal, founders) }
 }
 
 /// A pod's addresses.

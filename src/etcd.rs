@@ -112,6 +112,11 @@ impl CallFailure {
         !matches!(self, Self::LeaderChanged | Self::TimedOut | Self::ConnectionLost(_) | Self::Other(_))
     }
 
+    /// TLS or authentication stands in the way.
+    pub fn is_rejection(&self) -> bool {
+        matches!(self, Self::Tls { .. } | Self::Denied(_))
+    }
+
     /// Another endpoint of the same cluster may take the call, and this one has certainly had no effect.
     pub fn is_of_the_endpoint(&self) -> bool {
         let is_unsent = matches!(self, Self::Unreachable(_) | Self::Unanswered(_) | Self::Tls { .. });
@@ -136,12 +141,34 @@ impl From<CallFailure> for ListFailure {
             CallFailure::TimedOut | CallFailure::Unanswered(_) => Self::TimedOut,
             CallFailure::Learner => Self::Learner,
             CallFailure::Denied(reason) => Self::Denied(reason),
-            CallFailure::Unreachable(_) | CallFailure::Tls { .. } | CallFailure::ConnectionLost(_) => {
-                Self::Unreachable(failure.to_string())
-            }
+            CallFailure::Tls { .. } => Self::Tls(failure.to_string()),
+            CallFailure::Unreachable(_) | CallFailure::ConnectionLost(_) => Self::Unreachable(failure.to_string()),
             other => Self::Other(other.to_string()),
         }
     }
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The member.
+    pub member_id: MemberId,
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// The leader that it knows; 0 where it knows none.
+    pub leader: MemberId,
+    /// Its raft term.
+    pub term: u64,
+    /// Its raft index.
+    pub index: u64,
+    /// It has no vote.
+    pub is_learner: bool,
+    /// The size of its database, in bytes.
+    pub db_size_bytes: i64,
+    /// What its database may grow to, in bytes, where it says so (from 3.6 on).
+    pub quota_bytes: Option<i64>,
+    /// Its version.
+    pub version: String,
 }
 
 /// A connection to one member's client port. It is never made anew: one that broke stays broken.
@@ -214,6 +241,27 @@ impl Connection {
             index: status.raft_index(),
             members: list.members().iter().map(member).collect(),
             db_size_bytes: status.db_size(),
+        })
+    }
+
+    /// What this member says of itself. A learner and a member without a leader answer too.
+    ///
+    /// # Errors
+    /// None of them leaves an effect behind.
+    pub async fn status(&self, deadline: Instant) -> Result<MemberStatus, CallFailure> {
+        let mut maintenance = self.client.maintenance_client();
+        let status = self.call(deadline, maintenance.status()).await?;
+        let header = status.header().ok_or_else(|| CallFailure::Other("etcd's status has no header".to_owned()))?;
+        Ok(MemberStatus {
+            member_id: MemberId(header.member_id()),
+            cluster_id: ClusterId(header.cluster_id()),
+            leader: MemberId(status.leader()),
+            term: status.raft_term(),
+            index: status.raft_index(),
+            is_learner: status.is_learner(),
+            db_size_bytes: status.db_size(),
+            quota_bytes: Some(status.db_size_quota()).filter(|quota| *quota > 0),
+            version: status.version().to_owned(),
         })
     }
 
@@ -304,11 +352,18 @@ fn refusal(status: &tonic::Status) -> CallFailure {
         "no leader" => CallFailure::NoLeader,
         "not leader" => CallFailure::NotLeader,
         "leader changed" => CallFailure::LeaderChanged,
-        "user name is empty" => CallFailure::Denied("user name is empty (authentication is on)".to_owned()),
+        "user name is empty" => CallFailure::Denied(
+            "authentication is on, and this pod names no user: set BOOTSTRAP_USER and BOOTSTRAP_PASSWORD_FILE, or show \
+             a certificate whose common name is a user (with --client-cert-auth)"
+                .to_owned(),
+        ),
         _ if text.starts_with("request timed out") => CallFailure::TimedOut,
         _ if text.starts_with("authentication failed") => CallFailure::Denied(text.to_owned()),
         _ => match status.code() {
-            Code::PermissionDenied => CallFailure::Denied(format!("{text} (the user needs the role `root`)")),
+            Code::PermissionDenied => CallFailure::Denied(format!(
+                "{text}: the user of this pod (BOOTSTRAP_USER, else its certificate's common name) needs the role `root`, \
+                 to list and to change members"
+            )),
             Code::Unauthenticated => CallFailure::Denied(text.to_owned()),
             Code::DeadlineExceeded | Code::Cancelled => CallFailure::TimedOut,
             code => CallFailure::Other(format!("etcd: {text} ({code:?})")),

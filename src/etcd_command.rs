@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::config_file::ConfigFile;
 use crate::flags::{Origin, READ_BY_ETCD_ITSELF};
 use crate::known_flags::known_flag;
-use crate::plan::Start;
+use crate::names::{ClusterId, MemberId};
+use crate::plan::{InitialClusterState, Start};
 use crate::settings::{Settings, SettingsError};
 
 /// How etcd is started.
@@ -82,9 +83,39 @@ pub fn command(
 
 /// The text of the configuration file that starts etcd so, for `render` and `sidecar`.
 ///
+/// The file outlives the decision: the kubelet starts etcd with it again and again. Where there is a WAL, it can do
+/// nothing but restart: etcd does not look at `initial-cluster` then, and without a WAL it refuses one that does not
+/// have its own name ("couldn't find local name"), whatever the state.
+///
 /// # Errors
 /// Exit code 78: a flag that etcd's configuration file has no word for.
 pub fn config_text(settings: &Settings, start: &Start) -> Result<String, SettingsError> {
+    let mut start = start.clone();
+    if !start.first {
+        start.initial_cluster = Some(format!("not-{}=http://0.0.0.0:1", settings.intent.name));
+    }
+    file_text(settings, &start)
+}
+
+/// The text that can do nothing but restart, whatever member the WAL is of.
+///
+/// # Errors
+/// Exit code 78: a flag that etcd's configuration file has no word for.
+pub fn restart_only_text(settings: &Settings) -> Result<String, SettingsError> {
+    let restart = Start {
+        state: InitialClusterState::Existing,
+        initial_cluster: None,
+        member_id: MemberId(0),
+        cluster_id: ClusterId(0),
+        first: false,
+        learner: false,
+        confirmed: false,
+        force_new_cluster: false,
+    };
+    config_text(settings, &restart)
+}
+
+fn file_text(settings: &Settings, start: &Start) -> Result<String, SettingsError> {
     if settings.config_file.is_some() {
         let command = command(settings, start, [], Path::new(""));
         return Ok(command.config_file.map(|(_, text)| text).unwrap_or_default());

@@ -53,7 +53,17 @@ where
     nix::unistd::execve(&path, &argv, &env)
 }
 
-fn failure(program: &Path, errno: Errno) -> Fatal {
+/// Why this program could not be executed, as far as that can be told without doing it.
+pub fn would_fail(program: &Path) -> Option<Fatal> {
+    match nix::unistd::eaccess(program, nix::unistd::AccessFlags::X_OK) {
+        Ok(()) if program.is_dir() => Some(failure(program, Errno::EACCES)),
+        Ok(()) => None,
+        Err(errno) => Some(failure(program, errno)),
+    }
+}
+
+/// Why a program could not be executed, with what helps.
+pub fn failure(program: &Path, errno: Errno) -> Fatal {
     let path = program.display();
     let fatal = Fatal::new(Exit::Exec, format!("failed to execute `{path}`: {}", errno.desc()));
     match errno {

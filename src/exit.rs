@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_those_of_the_contract() {
+    fn codes_are_those_that_the_readme_lists() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
         assert_eq!(codes, [0, 64, 65, 69, 71, 75, 77, 78, 130, 143]);
         assert_eq!(Exit::of_code(78), Exit::Config);

@@ -2,7 +2,19 @@
 //!
 //! With the feature `failpoints`: `ETCD_BOOTSTRAP_FAILPOINT=NAME` or `NAME:N` ends the process with SIGKILL when it
 //! reaches NAME (for the N-th time), and `ETCD_BOOTSTRAP_FAILPOINTS_LOG=FILE` collects the names of the points that
-//! were reached, one a line, so that a test can enumerate them. Without the feature nothing is compiled.
+//! were reached, one a line, so that a test can enumerate them. `ETCD_BOOTSTRAP_FAILPOINT_HOLD=NAME` makes it stay at
+//! NAME, the first time, until that file is gone. The points of the child that outlives the exec have `child/` before
+//! their names. Without the feature nothing is compiled.
+
+use std::future::Future;
+
+/// Carries out an effect between two points, `before` and `after`.
+pub async fn around<T>(before: &str, after: &str, effect: impl Future<Output = T>) -> T {
+    reach(before);
+    let done = effect.await;
+    reach(after);
+    done
+}
 
 /// Says that the process is at this point.
 #[cfg(not(feature = "failpoints"))]
@@ -15,8 +27,12 @@ pub fn reach(name: &str) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static REACHED: AtomicU32 = AtomicU32::new(0);
 
+    let name = if is_child() { format!("child/{name}") } else { name.to_owned() };
     if let Ok(log) = std::env::var("ETCD_BOOTSTRAP_FAILPOINTS_LOG") {
-        append(&log, name);
+        append(&log, &name);
+    }
+    if std::env::var("ETCD_BOOTSTRAP_FAILPOINT_HOLD").is_ok_and(|hold| hold == name) {
+        stay();
     }
     let Ok(wanted) = std::env::var("ETCD_BOOTSTRAP_FAILPOINT") else { return };
     let (wanted, times) = match wanted.rsplit_once(':') {
@@ -26,6 +42,22 @@ pub fn reach(name: &str) {
     if wanted == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == times {
         kill_self();
     }
+}
+
+#[cfg(feature = "failpoints")]
+fn stay() {
+    static STAYED: std::sync::Once = std::sync::Once::new();
+    let log = std::env::var("ETCD_BOOTSTRAP_FAILPOINTS_LOG").unwrap_or_default();
+    STAYED.call_once(|| {
+        while std::path::Path::new(&log).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+}
+
+#[cfg(feature = "failpoints")]
+fn is_child() -> bool {
+    std::env::args().nth(1).is_some_and(|command| command == crate::after_start::COMMAND)
 }
 
 #[cfg(feature = "failpoints")]

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+use crate::connect::tls_reason;
 use crate::names::{Scheme, Url};
 
 /// Connections per listening address; the oldest makes room for one more, so that no crowd of idle ones can lock
@@ -40,6 +41,8 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 const HEAD_BYTES_MAX: usize = 8192;
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
+/// How many failed handshakes are logged.
+const REJECTIONS_MAX: usize = 64;
 /// How long nothing is accepted after an accept failed (no file descriptors, as a rule).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -188,6 +191,23 @@ impl Server {
         H: Fn(Request) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
+        Self::bind_with_deadline(urls, security, CONNECTION_DEADLINE, handler)
+    }
+
+    /// The same, where a response may take this long.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn bind_with_deadline<H, F>(
+        urls: &[Url],
+        security: &Security,
+        deadline: Duration,
+        handler: H,
+    ) -> Result<Self, BindError>
+    where
+        H: Fn(Request) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response> + Send + 'static,
+    {
         let mut seen = BTreeSet::new();
         let mut listeners = Vec::new();
         for url in urls {
@@ -208,7 +228,7 @@ impl Server {
         let addresses = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
         let acceptors = listeners
             .into_iter()
-            .map(|(listener, tls)| tokio::spawn(accept(listener, tls, handler.clone(), closed.clone())))
+            .map(|(listener, tls)| tokio::spawn(accept(listener, tls, deadline, handler.clone(), closed.clone())))
             .collect();
         Ok(Self { addresses, closing, acceptors })
     }
@@ -262,13 +282,19 @@ fn listen_exactly(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until the server is closed, then ends what is left and only then returns.
-async fn accept<H, F>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: H, mut closed: watch::Receiver<()>)
-where
+async fn accept<H, F>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    deadline: Duration,
+    handler: H,
+    mut closed: watch::Receiver<()>,
+) where
     H: Fn(Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let mut connections = JoinSet::new();
     let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
+    let rejections = Arc::new(Rejections::default());
     loop {
         tokio::select! {
             _ = closed.changed() => break,
@@ -278,7 +304,10 @@ where
                     if by_age.len() >= CONNECTIONS_MAX && let Some(oldest) = by_age.pop_front() {
                         oldest.abort();
                     }
-                    let connection = serve(stream, from.ip().to_canonical(), tls.clone(), handler.clone());
+                    let connection = {
+                        let from = from.ip().to_canonical();
+                        serve(stream, from, tls.clone(), rejections.clone(), deadline, handler.clone())
+                    };
                     by_age.push_back(connections.spawn(connection));
                 }
                 Err(error) => {
@@ -292,8 +321,27 @@ where
     connections.shutdown().await;
 }
 
-async fn serve<H, F>(stream: TcpStream, from: IpAddr, tls: Option<TlsAcceptor>, handler: H)
-where
+/// Handshakes that failed: each is said once, for who is told nothing tries again.
+#[derive(Default)]
+struct Rejections(Mutex<BTreeSet<(IpAddr, String)>>);
+
+impl Rejections {
+    fn warn(&self, from: IpAddr, reason: &str) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < REJECTIONS_MAX && said.insert((from, reason.to_owned())) {
+            tracing::warn!(%from, "told nothing, for TLS with it failed: {reason}");
+        }
+    }
+}
+
+async fn serve<H, F>(
+    stream: TcpStream,
+    from: IpAddr,
+    tls: Option<TlsAcceptor>,
+    rejections: Arc<Rejections>,
+    deadline: Duration,
+    handler: H,
+) where
     H: Fn(Request) -> F,
     F: Future<Output = Response>,
 {
@@ -302,11 +350,16 @@ where
             None => serve_http(stream, from, handler).await.map_err(|error| error.to_string()),
             Some(tls) => match tls.accept(stream).await {
                 Ok(stream) => serve_http(stream, from, handler).await.map_err(|error| error.to_string()),
-                Err(error) => Err(format!("TLS: {error}")),
+                Err(error) => {
+                    let reason = tls_reason(&error);
+                    // Who only looks whether the port is open says nothing.
+                    reason.iter().for_each(|reason| rejections.warn(from, reason));
+                    Err(format!("TLS: {}", reason.unwrap_or_else(|| error.to_string())))
+                }
             },
         }
     };
-    match tokio::time::timeout(CONNECTION_DEADLINE, served).await {
+    match tokio::time::timeout(deadline, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%from, error, "connection failed"),
         Err(_) => tracing::debug!(%from, "connection took too long"),

@@ -232,21 +232,19 @@ pub(crate) mod tests {
         text.parse().unwrap()
     }
 
-    /// The pod `etcd-OWN` of `etcd` in `ns`, with three founders.
-    pub(crate) fn intent(own: u32) -> Intent {
-        let founder = |n| Founder {
-            name: format!("etcd-{n}"),
-            peer_urls: vec![url(&format!("http://etcd-{n}.etcd.ns.svc:2380"))],
-        };
+    /// The pod `etcd-OWN` of the service `etcd` in this namespace, with this many founders and the default settings.
+    pub(crate) fn intent_of(namespace: &str, own: u32, founders: u32) -> Intent {
+        let at = |n: u32, port: u16| vec![url(&format!("http://etcd-{n}.etcd.{namespace}.svc:{port}"))];
+        let founder = |n| Founder { name: format!("etcd-{n}"), peer_urls: at(n, 2380) };
         Intent {
             pod: PodName::new(format!("etcd-{own}")),
             name: format!("etcd-{own}"),
-            namespace: "ns".to_owned(),
+            namespace: namespace.to_owned(),
             service: Some("etcd".to_owned()),
             domain: "cluster.local".to_owned(),
-            peer_urls: vec![url(&format!("http://etcd-{own}.etcd.ns.svc:2380"))],
-            client_urls: vec![url(&format!("http://etcd-{own}.etcd.ns.svc:2379"))],
-            plan: Plan::new((0..3).map(founder).collect(), "ns/etcd".to_owned()),
+            peer_urls: at(own, 2380),
+            client_urls: at(own, 2379),
+            plan: Plan::new((0..founders).map(founder).collect(), format!("{namespace}/etcd")),
             ordinal_start: 0,
             discovery: Discovery::Srv,
             state: State::Auto,
@@ -258,6 +256,11 @@ pub(crate) mod tests {
             hold: false,
             timeout: None,
         }
+    }
+
+    /// The same in `ns`, with three founders.
+    pub(crate) fn intent(own: u32) -> Intent {
+        intent_of("ns", own, 3)
     }
 
     pub(crate) fn member(id: u64, name: &str, peer_urls: &[&str]) -> Member {
@@ -285,7 +288,8 @@ pub(crate) mod tests {
         assert_eq!(Plan::new(founders, "ns/etcd".to_owned()), intent(0).plan);
         assert_ne!(Plan::new(intent(0).plan.founders, "other".to_owned()).cluster_id, intent(0).plan.cluster_id);
         let two_urls = Founder { name: "m".to_owned(), peer_urls: vec![url("http://a:1"), url("http://b:1")] };
-        assert_eq!(Plan::new(vec![two_urls], String::new()).initial_cluster(), "m=http://a:1,m=http://b:1");
+        let plan = Plan::new(vec![two_urls], "t".to_owned());
+        assert_eq!(plan.to_string(), format!("{} (token t, m=http://a:1,m=http://b:1)", plan.cluster_id));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What this program has promised on this disk: one record, synced before the act that it describes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +159,18 @@ pub enum Stage {
     },
 }
 
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fresh => write!(f, "fresh"),
+            Self::Prepared { static_id, .. } => write!(f, "prepared, as the member {static_id}"),
+            Self::Intent { cluster_id } => write!(f, "intent, to join the cluster {cluster_id}"),
+            Self::Joined { member_id, .. } => write!(f, "joined, as the member {member_id}"),
+            Self::Removing { member_id, .. } => write!(f, "removing, the member {member_id}"),
+        }
+    }
+}
+
 impl Stage {
     /// The cluster that the stage is about.
     pub fn cluster_id(&self) -> Option<ClusterId> {
@@ -201,4 +214,67 @@ pub struct EtcdBinary {
     pub version: String,
     /// Which file it was: size, modification time and inode.
     pub fingerprint: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    fn journal(stage: Stage) -> Journal {
+        let journal =
+            Journal::of_new_disk(DiskId::from("d"), PodName::from("etcd-0"), "ns".to_owned(), "etcd".to_owned());
+        Journal {
+            stage,
+            wal_seen: Some(MemberId(1)),
+            leaving: Some(Leaving { member_id: MemberId(1), cluster_id: CLUSTER }),
+            pairing_id: Some("p".into()),
+            unconfirmed_starts: 3,
+            ..journal
+        }
+    }
+
+    fn joined(id: u64) -> Stage {
+        Stage::Joined { cluster_id: CLUSTER, member_id: MemberId(id), learner: true }
+    }
+
+    fn archiving(never_spoke: bool) -> Archiving {
+        Archiving { member_id: Some(MemberId(2)), cluster_id: None, moves: vec![], never_spoke }
+    }
+
+    #[test]
+    fn a_member_that_may_start_first_has_no_wal_yet_and_is_not_on_its_way_out() {
+        let mut journal = journal(Stage::Fresh);
+        journal.enter(Stage::Intent { cluster_id: CLUSTER }, &[MemberId(4), MemberId(5)]);
+        assert!(journal.wal_seen.is_some() && journal.leaving.is_some(), "an intent starts nothing");
+        journal.enter(joined(6), &[]);
+        assert_eq!((journal.wal_seen, &journal.leaving, &journal.stage), (None, &None, &joined(6)));
+        assert_eq!(journal.excluded, BTreeSet::from([MemberId(4), MemberId(5)]), "for good");
+    }
+
+    #[test]
+    fn what_is_archived_is_never_adopted_again() {
+        let mut journal = journal(joined(6));
+        journal.archive_begun(archiving(false));
+        assert_eq!(journal.wal_seen, Some(MemberId(1)), "until it is done");
+        journal.archived();
+        assert_eq!(journal.excluded, BTreeSet::from([MemberId(2), MemberId(6)]));
+        assert!(journal.was_member && journal.archiving.is_none() && journal.wal_seen.is_none());
+        assert_eq!((journal.cluster_id, &journal.stage), (Some(CLUSTER), &Stage::Fresh));
+        assert_eq!((&journal.leaving, &journal.pairing_id, journal.unconfirmed_starts), (&None, &None, 0));
+        let done = journal.clone();
+        journal.archived();
+        assert_eq!(journal, done, "nothing was begun");
+    }
+
+    #[test]
+    fn a_wal_that_never_spoke_leaves_the_stage_as_it_was() {
+        let mut journal = journal(joined(6));
+        journal.archive_begun(archiving(true));
+        assert_eq!(journal.wal_seen, None, "known before anything is renamed");
+        journal.archived();
+        assert_eq!((&journal.stage, journal.was_member, journal.pairing_id.clone()), (&joined(6), false, None));
+        assert!(journal.excluded.is_empty() && journal.archiving.is_none());
+    }
 }

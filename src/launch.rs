@@ -5,11 +5,12 @@ use std::path::Path;
 
 use crate::after_start::{self, Duties};
 use crate::config_file;
-use crate::data_dir;
+use crate::data_dir::{self, Paths};
 use crate::etcd_command::{self, EtcdCommand};
 use crate::exec;
 use crate::exit::{Exit, Fatal};
 use crate::failpoint;
+use crate::journal::Journal;
 use crate::journal_file;
 use crate::settings::Settings;
 use crate::startup::{Ready, Startup};
@@ -25,17 +26,15 @@ pub async fn launch(
     own_args: &[String],
 ) -> Result<EtcdCommand, Fatal> {
     let paths = startup.paths().clone();
-    let mut journal = ready.journal;
-    data_dir::pair(&paths, &mut journal)?;
-    if journal != ready.journal_on_disk {
-        journal_file::write(&paths.journal_dir, &journal)?;
-    }
+    settle(&paths, ready.journal, &ready.journal_on_disk)?;
     let command =
         etcd_command::command(settings, &ready.start, std::env::vars_os(), &paths.journal_dir.join("etcd.yaml"));
     if let Some((path, text)) = &command.config_file {
+        failpoint::reach("config-before-write");
         write_config(path, text)?;
+        failpoint::reach("config-after-write");
     }
-    startup.close().await;
+    failpoint::around("close-before", "close-after", startup.close()).await;
     let start = &ready.start;
     tracing::info!(
         rule = %ready.decision.rule,
@@ -46,8 +45,11 @@ pub async fn launch(
         command.program.display(),
         command.args.join(" ")
     );
-    let duties =
-        Duties { note_wal: start.first, member_id: start.member_id, confirm: !start.confirmed || start.learner };
+    let duties = Duties {
+        note_wal: start.first,
+        member_id: start.member_id,
+        confirm: !start.confirmed || start.learner || ready.unsaid,
+    };
     if duties.note_wal || duties.confirm {
         failpoint::reach("spawn-before");
         exec::spawn_after_exec_child(after_start::arguments(&duties, own_args), std::env::vars_os()).map_err(
@@ -58,6 +60,18 @@ pub async fn launch(
     Ok(command)
 }
 
+/// Pairs the volumes, and writes the journal that etcd starts with.
+///
+/// # Errors
+/// Where the disk cannot be written.
+pub fn settle(paths: &Paths, mut journal: Journal, on_disk: &Journal) -> Result<(), Fatal> {
+    data_dir::pair(paths, &mut journal)?;
+    if journal != *on_disk {
+        journal_file::write(&paths.journal_dir, &journal)?;
+    }
+    Ok(())
+}
+
 /// Becomes etcd.
 pub fn become_etcd(command: EtcdCommand) -> Fatal {
     failpoint::reach("exec-before");
@@ -65,7 +79,7 @@ pub fn become_etcd(command: EtcdCommand) -> Fatal {
     exec::exec(&command.program, &args, command.env)
 }
 
-fn write_config(path: &Path, text: &str) -> Result<(), Fatal> {
+pub(crate) fn write_config(path: &Path, text: &str) -> Result<(), Fatal> {
     config_file::write(path, text).map_err(|error| {
         Fatal::new(Exit::Data, format!("failed to write etcd's configuration file `{}`: {error}", path.display()))
     })

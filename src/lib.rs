@@ -8,14 +8,19 @@ pub mod journal;
 pub mod names;
 pub mod observation;
 pub mod plan;
+pub mod version;
 
 // The pure core.
+pub mod checks;
 pub mod cluster;
 pub mod decide;
 pub mod hearing;
 pub mod identity;
+pub mod leaving;
+pub mod readiness;
 pub mod span;
 pub mod standing;
+pub mod turn;
 
 // Settings.
 pub mod cli;
@@ -24,15 +29,20 @@ pub mod etcd_command;
 pub mod flags;
 pub mod known_flags;
 pub mod options;
+pub mod pid_one;
 pub mod settings;
 pub mod surroundings;
 
 // The disk.
 pub mod archive;
+pub mod bolt;
 pub mod data_dir;
 pub mod disk_error;
 pub mod failpoint;
+pub mod image;
 pub mod journal_file;
+pub mod space;
+pub mod unstarted;
 pub mod wal;
 
 // DNS.
@@ -50,7 +60,12 @@ pub mod local;
 pub mod connect;
 pub mod etcd;
 pub mod membership;
+pub mod own_etcd;
 pub mod peers;
+pub mod tls;
+
+// Kubernetes.
+pub mod kube_api;
 
 // What is served while the pod waits, and the duties of PID 1.
 pub mod exec;
@@ -67,6 +82,8 @@ pub mod telemetry;
 pub mod act;
 pub mod after_start;
 pub mod commands;
+pub mod hand_over;
 pub mod launch;
 pub mod observe;
+pub mod sidecar;
 pub mod startup;

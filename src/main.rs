@@ -10,7 +10,7 @@ use etcd_bootstrap::etcd_command::EtcdCommand;
 use etcd_bootstrap::exit::{Exit, Fatal, TERMINATION_LOG};
 use etcd_bootstrap::settings::Settings;
 use etcd_bootstrap::signals::Signals;
-use etcd_bootstrap::{after_start, commands, launch, surroundings, telemetry};
+use etcd_bootstrap::{after_start, commands, launch, pid_one, surroundings, telemetry};
 use tokio::time::Instant;
 
 /// What a command came to.
@@ -30,11 +30,11 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Outcome, Fatal> {
     let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let env: BTreeMap<String, String> = std::env::vars_os()
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let duties = after_start::of_arguments(&args);
-    let invocation = cli::parse(duties.as_ref().map_or(&args, |(_, original)| original), &env)?;
+    let mut invocation = cli::parse(duties.as_ref().map_or(&args, |(_, original)| original), &env)?;
     if let Verb::Print(text) = &invocation.verb {
         print!("{text}");
         return Ok(Outcome::Exit(Exit::Done));
@@ -43,9 +43,17 @@ fn run() -> Result<Outcome, Fatal> {
         commands::install::install(directory)?;
         return Ok(Outcome::Exit(Exit::Done));
     }
-    let settings = Arc::new(surroundings::settings(&invocation, &env)?);
-    commands::refuse_tls(&settings)?;
-    telemetry::start(Some(&settings.log), settings.log_format)
+    pid_one::complete(&mut invocation, &mut env);
+    let settings = match settings(&invocation, &env) {
+        Ok(settings) => Arc::new(settings),
+        Err(fatal) => match invocation.verb {
+            Verb::Check { output } => return Ok(Outcome::Exit(commands::check::refused(&fatal, output))),
+            _ => return Err(fatal),
+        },
+    };
+    // The output of a preStop hook goes nowhere.
+    let container_log = (invocation.verb == Verb::Leave).then(pid_one::log).flatten();
+    telemetry::start(Some(&settings.log), settings.log_format, container_log)
         .map_err(|error| Fatal::new(Exit::Config, format!("BOOTSTRAP_LOG: {error}")))?;
     settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
@@ -56,6 +64,7 @@ fn run() -> Result<Outcome, Fatal> {
     runtime.block_on(async {
         let mut signals =
             Signals::install().map_err(|error| Fatal::new(Exit::Exec, format!("failed to handle signals: {error}")))?;
+        let ending = settings.clone();
         let work = async {
             match duties {
                 Some((duties, _)) => {
@@ -67,7 +76,15 @@ fn run() -> Result<Outcome, Fatal> {
         };
         let outcome = tokio::select! {
             biased;
-            exit = signals.ended() => return Ok(Outcome::Exit(exit)),
+            exit = signals.ended() => {
+                if matches!(invocation.verb, Verb::Sidecar { .. }) && exit == Exit::Terminated {
+                    tokio::select! {
+                        _again = signals.ended() => {}
+                        () = commands::sidecar::at_the_end(ending) => {}
+                    }
+                }
+                return Ok(Outcome::Exit(exit));
+            }
             outcome = work => outcome,
         };
         match signals.ended_already().await {
@@ -77,9 +94,13 @@ fn run() -> Result<Outcome, Fatal> {
     })
 }
 
+fn settings(invocation: &Invocation, env: &BTreeMap<String, String>) -> Result<Settings, Fatal> {
+    Ok(surroundings::settings(invocation, env)?)
+}
+
 async fn dispatch(invocation: &Invocation, settings: Arc<Settings>, args: &[String]) -> Result<Outcome, Fatal> {
     match &invocation.verb {
-        Verb::Run if settings.dry_run => {
+        Verb::Run | Verb::Render { .. } | Verb::Sidecar { .. } | Verb::Promote | Verb::Leave if settings.dry_run => {
             commands::plan::plan(&settings, Output::Text).await?;
             Ok(Outcome::Exit(Exit::Done))
         }
@@ -92,14 +113,24 @@ async fn dispatch(invocation: &Invocation, settings: Arc<Settings>, args: &[Stri
             Ok(Outcome::Exit(Exit::Done))
         }
         Verb::Run => Ok(Outcome::Exec(commands::run::run(settings, args, Instant::now()).await?)),
+        Verb::Render { output } => {
+            commands::render::render(settings, output, Instant::now()).await?;
+            Ok(Outcome::Exit(Exit::Done))
+        }
+        Verb::Sidecar { output } => {
+            commands::sidecar::sidecar(settings, output).await?;
+            Ok(Outcome::Exit(Exit::Done))
+        }
         Verb::Promote => {
             commands::promote::promote(settings).await?;
             Ok(Outcome::Exit(Exit::Done))
         }
-        Verb::Check { .. } | Verb::Leave | Verb::Render { .. } | Verb::Sidecar { .. } => {
-            Err(Fatal::new(Exit::Usage, "this version has no such command yet")
-                .hint("etcd-bootstrap --help shows those that it has"))
+        Verb::Ready => Ok(Outcome::Exit(commands::ready::ready(&settings).await?)),
+        Verb::Leave => {
+            commands::leave::leave(settings).await?;
+            Ok(Outcome::Exit(Exit::Done))
         }
+        Verb::Check { output } => Ok(Outcome::Exit(commands::check::check(&settings, *output).await?)),
         Verb::Install { .. } | Verb::Print(_) => Ok(Outcome::Exit(Exit::Done)),
     }
 }

@@ -6,6 +6,7 @@ use etcd_client::{Client, Error, MemberAddOptions};
 use tokio::time::Instant;
 
 use crate::etcd::{Access, CallFailure, Connection, Endpoint, member};
+use crate::failpoint;
 use crate::intent::JoinAs;
 use crate::names::{ClusterId, MemberId, Url};
 use crate::observation::{Member, MemberList};
@@ -40,26 +41,33 @@ pub struct Added {
 }
 
 impl Writer<'_> {
-    /// Adds a member.
+    /// Adds a member; a learner where there are fewer than `learners_max`.
     ///
     /// # Errors
     /// [`CallFailure::UrlExists`] where a member has one of the URLs: whose it is, a list tells. Whether any other
     /// failure may have had an effect, [`CallFailure::is_without_effect`] says.
-    pub async fn add(&self, peer_urls: &[Url], role: JoinAs) -> Result<Added, CallFailure> {
+    pub async fn add(&self, peer_urls: &[Url], role: JoinAs, learners_max: usize) -> Result<Added, CallFailure> {
         let urls: Vec<String> = peer_urls.iter().map(Url::to_string).collect();
         let has_url = |member: &Member| {
             let mut listed = member.peer_urls.iter();
             listed.any(|url| urls.contains(url) || url.parse().is_ok_and(|url| peer_urls.contains(&url)))
         };
-        let check = |list: &MemberList| match list.members.iter().any(has_url) {
-            true => Err(CallFailure::UrlExists),
-            false => Ok(()),
+        let check = |list: &MemberList| {
+            let learners = list.members.iter().filter(|member| member.is_learner).count();
+            match role {
+                _ if list.members.iter().any(has_url) => Err(CallFailure::UrlExists),
+                JoinAs::Learner if learners >= learners_max => Err(CallFailure::TooManyLearners),
+                JoinAs::Learner | JoinAs::Voter => Ok(()),
+            }
         };
         let options = match role {
             JoinAs::Learner => MemberAddOptions::new().with_is_learner(),
             JoinAs::Voter => MemberAddOptions::new(),
         };
-        let call = async |mut client: Client| client.member_add(urls.clone(), Some(options.clone())).await;
+        let call = async |mut client: Client| {
+            let add = client.member_add(urls.clone(), Some(options.clone()));
+            failpoint::around("add-before", "add-after", add).await
+        };
         let answer = self.write(check, call).await?;
         let added = answer.member().map(member);
         let expected = |added: &Member| {
@@ -80,8 +88,26 @@ impl Writer<'_> {
     /// [`CallFailure::NotFound`] where it is gone already. Whether any other failure may have had an effect, or may
     /// have one yet, [`CallFailure::is_without_effect`] says: etcd keeps a removal that timed out in its queue.
     pub async fn remove(&self, member_id: MemberId) -> Result<Vec<Member>, CallFailure> {
-        let check = |list: &MemberList| find(list, member_id).map(|_| ());
-        let call = async |mut client: Client| client.member_remove(member_id.0).await;
+        self.remove_where(member_id, |_| Ok(())).await
+    }
+
+    /// Removes a learner; gives those that are left.
+    ///
+    /// # Errors
+    /// As [`Writer::remove`]; and [`CallFailure::NotLearner`] where it has been given its vote meanwhile.
+    pub async fn remove_learner(&self, member_id: MemberId) -> Result<Vec<Member>, CallFailure> {
+        self.remove_where(member_id, is_learner).await
+    }
+
+    async fn remove_where(
+        &self,
+        member_id: MemberId,
+        may: impl Fn(&Member) -> Result<(), CallFailure>,
+    ) -> Result<Vec<Member>, CallFailure> {
+        let check = |list: &MemberList| may(find(list, member_id)?);
+        let call = async |mut client: Client| {
+            failpoint::around("remove-before", "remove-after", client.member_remove(member_id.0)).await
+        };
         let answer = self.write(check, call).await?;
         Ok(answer.members().iter().map(member).collect())
     }
@@ -91,11 +117,10 @@ impl Writer<'_> {
     /// # Errors
     /// [`CallFailure::NotLearner`] where it has one already, [`CallFailure::NotInSync`] where it is too early.
     pub async fn promote(&self, member_id: MemberId) -> Result<Vec<Member>, CallFailure> {
-        let check = |list: &MemberList| match find(list, member_id)?.is_learner {
-            true => Ok(()),
-            false => Err(CallFailure::NotLearner),
+        let check = |list: &MemberList| is_learner(find(list, member_id)?);
+        let call = async |mut client: Client| {
+            failpoint::around("promote-before", "promote-after", client.member_promote(member_id.0)).await
         };
-        let call = async |mut client: Client| client.member_promote(member_id.0).await;
         let answer = self.write(check, call).await?;
         Ok(answer.members().iter().map(member).collect())
     }
@@ -109,7 +134,9 @@ impl Writer<'_> {
             find(list, to)?;
             if list.leader == list.answered_by { Ok(()) } else { Err(CallFailure::NotLeader) }
         };
-        let call = async |mut client: Client| client.move_leader(to.0).await;
+        let call = async |mut client: Client| {
+            failpoint::around("move-leader-before", "move-leader-after", client.move_leader(to.0)).await
+        };
         self.write(check, call).await.map(|_| ())
     }
 
@@ -166,6 +193,10 @@ fn unsent(failure: CallFailure, endpoint: &Endpoint) -> CallFailure {
         other if other.is_without_effect() => other,
         other => CallFailure::Unreachable(format!("{}: {other}", endpoint.url)),
     }
+}
+
+fn is_learner(member: &Member) -> Result<(), CallFailure> {
+    if member.is_learner { Ok(()) } else { Err(CallFailure::NotLearner) }
 }
 
 fn find(list: &MemberList, member_id: MemberId) -> Result<&Member, CallFailure> {

@@ -42,13 +42,23 @@ impl Counters {
 /// The text form of a status and what was counted.
 pub fn text(status: &Status, counters: &Counters) -> String {
     let mut page = Page::default();
-    let build = [(format!("{{version=\"{}\"}}", status.version), 1_u8)];
-    page.family("build_info", "gauge", "This program's version.", build);
+    waiting(&mut page, status);
+    always(&mut page, status, counters);
+    page.text()
+}
+
+/// What is so only while it waits.
+pub(crate) fn waiting(page: &mut Page, status: &Status) {
     let phases = Phase::ALL.map(|phase| (format!("{{phase=\"{phase}\"}}"), u8::from(phase == status.phase)));
     page.family("phase", "gauge", "1 for what this pod is at: waiting, acting, starting or refused.", phases);
     let seconds = format!("{:.3}", status.since_start().as_secs_f64());
     page.one("waiting_seconds", "gauge", "Seconds since this process started without having started etcd.", seconds);
+}
 
+/// What can be told at any time.
+pub(crate) fn always(page: &mut Page, status: &Status, counters: &Counters) {
+    let build = [(format!("{{version=\"{}\"}}", status.version), 1_u8)];
+    page.family("build_info", "gauge", "This program's version.", build);
     let peers = status.peers();
     let count = |state: PeerState| {
         let number = peers.iter().filter(|peer| !peer.is_self && peer.state == state).count();
@@ -62,19 +72,25 @@ pub fn text(status: &Status, counters: &Counters) -> String {
     page.one("observations_total", "counter", "Decisions on a fresh observation.", counted(&counters.observations));
     page.one("steps_total", "counter", "Steps taken: journal, membership, archive.", counted(&counters.steps));
     page.one("dialled_total", "counter", "Times that a peer dialled this pod.", counted(&counters.dials));
-    page.0
 }
 
+/// A page that grows.
 #[derive(Default)]
-struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+    /// The whole of it.
+    pub(crate) fn text(self) -> String {
+        self.0
+    }
+
+    /// One metric with one value.
+    pub(crate) fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help, [(String::new(), value)]);
     }
 
     /// One metric with its values by label set; a label's value is a word of ours, so that nothing needs an escape.
-    fn family<V: Display>(
+    pub(crate) fn family<V: Display>(
         &mut self,
         name: &str,
         kind: &str,

@@ -271,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn a_url_is_stored_as_text() {
+        let url: Url = "https://etcd-0.etcd:2380".parse().unwrap();
+        assert_eq!(serde_json::to_string(&url).unwrap(), "\"https://etcd-0.etcd:2380\"");
+        assert_eq!(serde_json::from_str::<Url>("\"https://etcd-0.etcd:2380\"").unwrap(), url);
+    }
+
+    #[test]
     fn a_pod_has_a_set_and_an_ordinal() {
         for (name, split) in [
             ("etcd-0", Some(("etcd", 0))),

@@ -1,5 +1,7 @@
 //! What was seen: the disk, DNS, and each peer. A failure is a fact like any other.
 
+mod dns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::intent::Plan;
 use crate::journal::Journal;
 use crate::names::{ClusterId, DiskId, MemberId, PodName, ProcessId, Url};
+
+pub use dns::{Dns, DnsFailure, OwnName, Resolution, ServiceRecords};
 
 /// All that a decision may rest on.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +30,8 @@ pub struct Observation {
     pub hearing: crate::hearing::Hearing,
     /// What the Kubernetes API tells, where it can be asked.
     pub pods_wanted: Option<PodsWanted>,
+    /// The etcd of this image.
+    pub image: Image,
     /// How long things have been as they are.
     pub since: Since,
 }
@@ -43,6 +49,26 @@ pub struct Since {
     pub learner_without_record: BTreeMap<MemberId, Duration>,
 }
 
+/// The etcd of this image, and what another version of it has left on the disk for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// What `etcd --version` says; none before something depends on it, and where it does not say.
+    pub version: Option<String>,
+    /// What the data says; none where this very etcd was started on it before.
+    pub data: Option<DataVersions>,
+}
+
+/// What a database and a WAL say of the versions that they suit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DataVersions {
+    /// The version that the cluster had agreed on.
+    pub cluster: Option<String>,
+    /// What an etcd must understand to read the database; from 3.6 on.
+    pub storage: Option<String>,
+    /// The index of a log entry that this image's etcd cannot replay.
+    pub unreplayable: Option<u64>,
+}
+
 /// What the Kubernetes API tells of the StatefulSet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodsWanted {
@@ -57,7 +83,7 @@ pub struct PodsWanted {
 pub struct Disk {
     /// The write-ahead log.
     pub wal: Wal,
-    /// `member/snap/db` is there.
+    /// `member/snap/db` is there, and a member has used it: a first start that failed leaves one without a WAL, too.
     pub db: bool,
     /// This program's own record.
     pub journal: JournalFile,
@@ -65,6 +91,19 @@ pub struct Disk {
     pub pairing: Pairing,
     /// A WAL that lies where the settings do not point: etcd would found anew beside it.
     pub misplaced_wal: Option<PathBuf>,
+}
+
+impl Disk {
+    /// A volume on which nothing was found.
+    pub fn blank() -> Self {
+        Self {
+            wal: Wal::Absent,
+            db: false,
+            journal: JournalFile::Absent,
+            pairing: Pairing::NotNeeded,
+            misplaced_wal: None,
+        }
+    }
 }
 
 /// The write-ahead log as etcd would find it.
@@ -91,10 +130,12 @@ pub struct WalFacts {
     pub member_id: MemberId,
     /// The cluster that it is of.
     pub cluster_id: ClusterId,
-    /// The last term in it.
+    /// The term of its last entry; terms in which this member only campaigned do not count.
     pub term: u64,
-    /// The last index in it.
+    /// The index of its last entry.
     pub index: u64,
+    /// The last index that it knew to be committed.
+    pub commit: u64,
     /// It has an entry or a state record: its member may have voted or acknowledged.
     pub spoke: bool,
     /// It was cut after a snapshot whose db or file is gone: etcd cannot start on it, or starts empty.
@@ -126,92 +167,6 @@ pub enum Pairing {
     Broken,
 }
 
-/// What DNS says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Dns {
-    /// Whether this pod's own advertised host resolves to this pod.
-    pub own: OwnName,
-    /// The pods that the service's SRV records name (or, in discovery `a`, the ordinals that resolve).
-    pub service: ServiceRecords,
-    /// Each host that was asked for.
-    pub hosts: BTreeMap<String, Resolution>,
-}
-
-impl Dns {
-    /// Whether a host is known to have this address.
-    pub fn points_at(&self, host: &str, address: IpAddr) -> bool {
-        matches!(self.hosts.get(host), Some(Resolution::Addresses(known)) if known.contains(&address.to_canonical()))
-    }
-}
-
-/// Whether this pod's own name is published.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OwnName {
-    /// Not asked yet.
-    #[default]
-    NotAsked,
-    /// It resolves to an address of this pod. So does a host outside the service's domain that resolves at all.
-    Ours,
-    /// It resolves to somebody else: a record of an earlier pod.
-    Elsewhere(Vec<IpAddr>),
-    /// It does not resolve.
-    No(DnsFailure),
-}
-
-/// The pods of the headless service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ServiceRecords {
-    /// Not asked yet.
-    #[default]
-    NotAsked,
-    /// Nobody is asked: the peers are given.
-    Static,
-    /// These pods were named.
-    Pods(BTreeSet<PodName>),
-    /// Nothing was learnt.
-    Failed(DnsFailure),
-}
-
-/// The last answer for one host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resolution {
-    /// Its addresses, at least one.
-    Addresses(Vec<IpAddr>),
-    /// It has none, for this reason.
-    Failed(DnsFailure),
-}
-
-/// Why a name did not resolve. Only the first two say that it has no record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "snake_case")]
-pub enum DnsFailure {
-    /// The name does not exist.
-    #[error("no DNS record (NXDOMAIN)")]
-    NxDomain,
-    /// The name exists, but has no address.
-    #[error("no address record (NODATA)")]
-    NoData,
-    /// The server failed.
-    #[error("the DNS server failed ({0})")]
-    ServerFailed(String),
-    /// No answer in time.
-    #[error("the DNS server {0} did not answer in time")]
-    TimedOut(String),
-    /// Anything else.
-    #[error("DNS: {0}")]
-    Other(String),
-}
-
-impl DnsFailure {
-    /// The server said that there is no record.
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Self::NxDomain | Self::NoData)
-    }
-}
-
 /// What a pod answered, and when it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
@@ -235,6 +190,17 @@ pub enum PeerView {
     Waiting(Statement),
     /// A running etcd.
     Etcd(EtcdView),
+}
+
+impl PeerView {
+    /// TLS or authentication stands between this pod and that peer.
+    pub fn is_rejection(&self) -> bool {
+        match self {
+            Self::Silent(silence) => matches!(silence, Silence::Tls { .. }),
+            Self::Etcd(etcd) => matches!(etcd.list, Err(ListFailure::Denied(_) | ListFailure::Tls(_))),
+            Self::Waiting(_) => false,
+        }
+    }
 }
 
 /// Why nothing usable came.
@@ -314,9 +280,9 @@ pub enum Kind {
         member_id: MemberId,
         /// Of which cluster.
         cluster_id: ClusterId,
-        /// Up to which term.
+        /// The term of its last entry.
         term: u64,
-        /// Up to which index.
+        /// The index of its last entry.
         index: u64,
     },
     /// Evidence of a loss.
@@ -367,9 +333,13 @@ pub struct Member {
 impl Member {
     /// The pod that it belongs to: the first label of a peer URL's host, else the member's name.
     pub fn pod(&self) -> PodName {
-        let hosts = self.peer_urls.iter().filter_map(|url| url.parse::<Url>().ok());
-        let named = hosts.map(|url| url.host).find(|host| host.parse::<IpAddr>().is_err());
+        let named = self.hosts().into_iter().find(|host| host.parse::<IpAddr>().is_err());
         named.map_or_else(|| PodName::new(&self.name), |host| PodName::of_host(&host))
+    }
+
+    /// The hosts of its peer URLs, in the list's order.
+    pub fn hosts(&self) -> Vec<String> {
+        self.peer_urls.iter().filter_map(|url| url.parse::<Url>().ok()).map(|url| url.host).collect()
     }
 
     /// It has run at least once.
@@ -416,6 +386,9 @@ pub enum ListFailure {
     /// It wants credentials, or better ones.
     #[error("etcd denies it: {0}")]
     Denied(String),
+    /// TLS failed at the client port, on either side.
+    #[error("its client port: {0}")]
+    Tls(String),
     /// The client port could not be reached.
     #[error("its client port: {0}")]
     Unreachable(String),

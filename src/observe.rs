@@ -10,22 +10,25 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, expected_cluster, is_ours};
 use crate::decide::others_to_hear;
 use crate::dns_watch::DnsWatch;
 use crate::hearing::Hearing;
 use crate::intent::Intent;
+use crate::kube_api::{ApiPlace, KubeApi, PodsWatch};
 use crate::names::{MemberId, PodName, ProcessId, Url};
 use crate::observation::{
-    Answer, Disk, Dns, DnsFailure, Member, Observation, PeerView, PodsWanted, Resolution, Silence, Since,
+    Answer, Disk, Dns, DnsFailure, EtcdView, Image, ListFailure, Member, Observation, OwnName, PeerView, PodsWanted,
+    Resolution, ServiceRecords, Silence, Since,
 };
 use crate::peers::{PeerClient, Question, Resolve};
+use crate::standing::Standing;
 
 /// How long one pod may take to answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon a pod is asked again while its answers change, and how late while they do not.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+pub const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How often the address of a silent pod is asked for out of turn.
 const RENEW_PAUSE: Duration = Duration::from_secs(5);
 
@@ -37,7 +40,9 @@ pub struct Observer {
     dns_changes: watch::Receiver<Arc<Dns>>,
     askers: BTreeMap<PodName, Asker>,
     disk: Disk,
+    kubernetes: Option<PodsWatch>,
     pods_wanted: Option<PodsWanted>,
+    image: Image,
     hearing: Hearing,
     /// Answers to questions before this number are from before the last step.
     floor: u64,
@@ -56,6 +61,8 @@ struct Shared {
     says: Mutex<Option<String>>,
     clock: AtomicU64,
     changed: Notify,
+    /// The longest pause between two questions to a pod, in milliseconds.
+    pause_max: AtomicU64,
 }
 
 /// The task that asks one pod.
@@ -89,6 +96,7 @@ impl Observer {
             says: Mutex::default(),
             clock: AtomicU64::new(1),
             changed: Notify::new(),
+            pause_max: AtomicU64::new(PAUSE_MAX.as_millis() as u64),
         };
         let mut observer = Self {
             intent,
@@ -97,7 +105,9 @@ impl Observer {
             shared: Arc::new(shared),
             askers: BTreeMap::new(),
             disk,
+            kubernetes: None,
             pods_wanted: None,
+            image: Image::default(),
             hearing: Hearing::default(),
             floor: 0,
             start,
@@ -111,6 +121,7 @@ impl Observer {
 
     /// What is known now.
     pub fn observe(&mut self) -> Observation {
+        self.pods_wanted = self.kubernetes.as_ref().and_then(PodsWatch::pods).or(self.pods_wanted.take());
         self.ask_everybody();
         let floor = self.floor;
         let fresh = |(pod, answer): (&PodName, &Answer)| (answer.asked >= floor).then(|| (pod.clone(), answer.clone()));
@@ -123,6 +134,7 @@ impl Observer {
             peers,
             hearing: Hearing::default(),
             pods_wanted: self.pods_wanted.clone(),
+            image: self.image.clone(),
             since: Since { start: self.start.elapsed(), step: self.step.elapsed(), ..Since::default() },
         };
         self.hear(&mut seen);
@@ -130,10 +142,35 @@ impl Observer {
         seen
     }
 
+    /// Everybody who is asked has answered, or was found not to, and so has DNS.
+    pub fn is_settled(&self, seen: &Observation) -> bool {
+        let dns = &seen.dns;
+        let named = dns.own != OwnName::NotAsked && dns.service != ServiceRecords::NotAsked;
+        let heard = |(pod, asker): (&PodName, &Asker)| {
+            let found = asker.url.host.parse::<IpAddr>().is_ok()
+                || matches!(dns.hosts.get(&asker.url.host), Some(Resolution::Addresses(_)));
+            match seen.peers.get(pod).map(|answer| &answer.view) {
+                None => false,
+                // It was asked for before its address was known.
+                Some(PeerView::Silent(Silence::NoAddress(_))) => !found && dns.hosts.contains_key(&asker.url.host),
+                Some(PeerView::Etcd(etcd)) => etcd.list != Err(ListFailure::NotAsked),
+                Some(_) => true,
+            }
+        };
+        named && self.askers.iter().all(heard)
+    }
+
     /// Waits until something is different, or for this long.
     pub async fn changed(&mut self, at_most: Duration) {
+        let told = async {
+            match &mut self.kubernetes {
+                Some(kubernetes) => kubernetes.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.shared.changed.notified() => {}
+            () = told => {}
             Ok(()) = self.dns_changes.changed() => {}
             () = tokio::time::sleep(at_most) => {}
         }
@@ -142,15 +179,32 @@ impl Observer {
     /// A step was taken: the disk is as given, and whatever was answered before counts no more.
     pub fn after_step(&mut self, disk: Disk) {
         self.disk = disk;
+        self.kubernetes.take_if(|_| Standing::of(&self.disk) != Standing::Blank);
         self.step = Instant::now();
         self.floor = self.shared.tick();
         self.hearing = Hearing::default();
         self.kick_all();
     }
 
-    /// What the Kubernetes API told.
-    pub fn set_pods_wanted(&mut self, wanted: Option<PodsWanted>) {
-        self.pods_wanted = wanted;
+    /// Nothing hangs on a quick answer: while a pod has no news it is asked this seldom.
+    pub fn at_most_every(&self, pause: Duration) {
+        self.shared.pause_max.store(pause.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// What became known of the image's etcd.
+    pub fn set_image(&mut self, image: Image) {
+        self.image = image;
+    }
+
+    /// Asks the Kubernetes API which pods there may be, where the disk is empty: nothing else needs to know.
+    pub fn ask_kubernetes(&mut self, place: &ApiPlace) {
+        if Standing::of(&self.disk) != Standing::Blank {
+            return;
+        }
+        match KubeApi::new(place, &self.intent, self.shared.dns.clone()) {
+            Ok(api) => self.kubernetes = Some(PodsWatch::start(api, self.intent.ordinal_start)),
+            Err(failure) => tracing::debug!(%failure, "the Kubernetes API is not asked"),
+        }
     }
 
     /// This pod says something new: the peers are told so, and asked.
@@ -159,8 +213,8 @@ impl Observer {
         self.kick_all();
     }
 
-    /// A pod dialled this one: it is asked at once, if there is something new.
-    pub fn dialled_by(&self, pod: &PodName) {
+    /// Asks this pod now.
+    pub fn ask(&self, pod: &PodName) {
         if let Some(asker) = self.askers.get(pod) {
             asker.kick.notify_one();
         }
@@ -180,6 +234,11 @@ impl Observer {
     }
 
     fn hear(&mut self, seen: &mut Observation) {
+        // A single founder has nobody else to tell it from a grown cluster's: it hears the Kubernetes API, too.
+        let is_single = self.intent.plan.founders.len() == 1;
+        if is_single && self.kubernetes.as_ref().is_some_and(PodsWatch::is_awaited) {
+            return;
+        }
         let others = others_to_hear(&self.intent, seen);
         let now = self.shared.clock.load(Ordering::SeqCst);
         let heard = self.hearing.after(&others, &self.intent.plan, &seen.peers, now);
@@ -199,11 +258,8 @@ impl Observer {
         self.foreign = foreign.then(|| self.foreign.unwrap_or_else(Instant::now));
         seen.since.foreign = self.foreign.map(|since| since.elapsed()).unwrap_or_default();
         let Some(learners) = learners else { return };
-        let gone = |member: &Member| match hosts_of(member).first().and_then(|host| seen.dns.hosts.get(host)) {
-            Some(Resolution::Failed(failure)) => failure.is_absent(),
-            _ => false,
-        };
-        let gone: BTreeSet<MemberId> = learners.iter().filter(|member| gone(member)).map(|member| member.id).collect();
+        let gone: BTreeSet<MemberId> =
+            learners.iter().filter(|member| seen.dns.has_no_record(member)).map(|member| member.id).collect();
         self.learner_without_record.retain(|id, _| gone.contains(id));
         for id in gone {
             self.learner_without_record.entry(id).or_insert_with(Instant::now);
@@ -239,12 +295,19 @@ impl Observer {
         let span = crate::span::span(&self.intent, &dns, self.pods_wanted.as_ref());
         let mut urls: BTreeMap<PodName, Url> =
             span.into_iter().map(|pod| (pod.clone(), self.intent.peer_url(&pod))).collect();
+        // Somebody else's list must not lead away from the own pods: its URLs may all resolve.
+        let expected = expected_cluster(&self.disk);
         for answer in self.shared.answers().values().filter(|answer| answer.asked >= self.floor) {
-            let PeerView::Etcd(etcd) = &answer.view else { continue };
-            let Ok(list) = &etcd.list else { continue };
+            let PeerView::Etcd(EtcdView { list: Ok(list), .. }) = &answer.view else { continue };
+            if !is_ours(&self.intent, expected, &answer.url, list) {
+                continue;
+            }
             for member in &list.members {
+                // This pod itself is asked by its own scheme, which may have changed since it was listed.
+                let is_here =
+                    member.pod() == self.intent.pod && self.intent.is_listed_at(member, &self.intent.peer_urls[0]);
                 let listed = member.peer_urls.iter().filter_map(|url| url.parse::<Url>().ok()).next();
-                if let Some(url) = listed {
+                if let Some(url) = listed.filter(|_| !is_here) {
                     urls.insert(member.pod(), url);
                 }
             }
@@ -302,7 +365,8 @@ async fn ask_forever(pod: PodName, url: Url, shared: Arc<Shared>, kick: Arc<Noti
         }
         let answer = Answer { asked, answered: shared.tick(), url: url.clone(), view };
         let transient = matches!(&answer.view, PeerView::Silent(Silence::Refused(_)));
-        pause = if shared.publish(&pod, answer) { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+        let pause_max = Duration::from_millis(shared.pause_max.load(Ordering::Relaxed));
+        pause = if shared.publish(&pod, answer) { PAUSE_MIN } else { (pause * 2).min(pause_max) };
         // Who refuses is starting, or about to: its etcd listens within a fraction of a second.
         let pause = if transient { pause.min(PAUSE_MAX / 5) } else { pause };
         let jittered = pause.mul_f64(rand::random_range(0.75..1.25));
@@ -321,7 +385,7 @@ async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64) -> Peer
         url: url.clone(),
         addresses,
         says: shared.says.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        own_name_resolves: shared.dns.view().own == crate::observation::OwnName::Ours,
+        own_name_resolves: shared.dns.view().own == OwnName::Ours,
         deadline: Instant::now() + ANSWER_TIMEOUT,
     };
     let hosts = Hosts(shared);
@@ -355,13 +419,6 @@ impl Resolve for Hosts<'_> {
         if let Some(known) = self.0.known_addresses(host) {
             return known;
         }
-        match self.0.dns.resolve_fresh(host).await {
-            Resolution::Addresses(addresses) => Ok(addresses),
-            Resolution::Failed(failure) => Err(failure),
-        }
+        self.0.dns.addresses(host).await
     }
-}
-
-fn hosts_of(member: &Member) -> Vec<String> {
-    member.peer_urls.iter().filter_map(|url| url.parse::<Url>().ok()).map(|url| url.host).collect()
 }

@@ -50,9 +50,10 @@ options! {
     ON_REMOVED "on-removed" "rejoin|fail",
         "What to do with data where the cluster has removed this member", "rejoin";
     TIMEOUT "timeout" "DURATION", "How long to wait in all (30s, 5m, or seconds); 0 is for ever",
-        "0; 30s for `check`, `plan`, `status`, `promote` and `leave`";
+        "0; 30s for `check`, `promote` and `leave`, 2s for `plan` and `status`";
     STATUS_ADDRESS "status-address" "[IP]:PORT", "Where `sidecar` answers", ":2382";
-    ETCD "etcd" "PROGRAM", "The program to become", "/usr/local/bin/etcd";
+    ETCD "etcd" "PROGRAM", "The program to become; for `render` and `sidecar` one to ask for etcd's version",
+        "/usr/local/bin/etcd; none for `render` and `sidecar`";
     USER "user" "NAME", "etcd's user, where authentication is on", "ETCDCTL_USER";
     PASSWORD_FILE "password-file" "FILE", "The file with the user's password", "ETCDCTL_PASSWORD";
     DNS_SERVER "dns-server" "IP[:PORT]", "A resolver to ask", "resolv.conf's";

@@ -8,13 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connect::{self, Security};
+use crate::dns_watch::DnsWatch;
 use crate::etcd::{Access, CallFailure, Connection, Endpoint};
 use crate::names::{PodName, Url};
-use crate::observation::{DnsFailure, EtcdView, ListFailure, Member, MemberList, PeerView, Silence};
+use crate::observation::{DnsFailure, EtcdView, ListFailure, Member, MemberList, PeerView, Resolution, Silence};
 
 mod peer_port;
 #[cfg(test)]
 mod tests;
+
+pub use peer_port::parse_members;
 
 /// Who asks; it says so, and an answer from another service or namespace counts as silence.
 #[derive(Clone, Debug)]
@@ -50,6 +53,15 @@ pub trait Resolve: Sync {
     fn addresses(&self, host: &str) -> impl Future<Output = Result<Vec<IpAddr>, DnsFailure>> + Send;
 }
 
+impl Resolve for DnsWatch {
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsFailure> {
+        match self.resolve_fresh(host).await {
+            Resolution::Addresses(addresses) => Ok(addresses),
+            Resolution::Failed(failure) => Err(failure),
+        }
+    }
+}
+
 /// What a peer port gave, and which address gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerPortAnswer {
@@ -78,10 +90,10 @@ struct Memory {
     client_port: Option<ClientPort>,
 }
 
-#[derive(Clone)]
 struct ClientPort {
     endpoint: Endpoint,
-    connection: Connection,
+    /// Taken by the question that is under way.
+    connection: Option<Connection>,
 }
 
 impl PeerClient {
@@ -135,7 +147,11 @@ impl PeerClient {
         let known = memory.entry(question.pod.clone()).or_default();
         match &view {
             // A silent one may be back soon: only its connection goes.
-            PeerView::Silent(_) => known.client_port = None,
+            PeerView::Silent(_) => {
+                if let Some(port) = &mut known.client_port {
+                    port.connection = None;
+                }
+            }
             PeerView::Waiting(_) => *known = Memory { address, ..Memory::default() },
             PeerView::Etcd(_) => (known.was_etcd, known.address) = (true, address),
         }
@@ -171,7 +187,7 @@ impl PeerClient {
                 Ok(list) => return Ok(list),
                 Err(other) => failure = other.into(),
             }
-            if !matches!(failure, ListFailure::Unreachable(_) | ListFailure::Other(_)) {
+            if !matches!(failure, ListFailure::Unreachable(_) | ListFailure::Tls(_) | ListFailure::Other(_)) {
                 break;
             }
         }
@@ -180,24 +196,17 @@ impl PeerClient {
 
     /// Where this pod's client port gave its last list, for a write.
     pub fn endpoint(&self, pod: &PodName) -> Option<Endpoint> {
-        let port = self.memory().get(pod)?.client_port.clone()?;
-        Some(port.endpoint)
-    }
-
-    /// Drops what is remembered of all pods but these, open connections included.
-    pub fn retain(&self, pods: impl Fn(&PodName) -> bool) {
-        self.memory().retain(|pod, _| pods(pod));
+        Some(self.memory().get(pod)?.client_port.as_ref()?.endpoint.clone())
     }
 
     /// The list of one client port, over the connection that is open, or else a new one.
     async fn list_at(&self, question: &Question, endpoint: Endpoint) -> Result<MemberList, CallFailure> {
         let open = {
             let mut memory = self.memory();
-            let port = memory.get_mut(&question.pod).and_then(|known| known.client_port.take());
-            port.filter(|port| port.endpoint.url == endpoint.url)
-                .filter(|port| endpoint.addresses.contains(&port.connection.address))
+            let port = memory.get_mut(&question.pod).and_then(|known| known.client_port.as_mut());
+            port.filter(|port| port.endpoint.url == endpoint.url).and_then(|port| port.connection.take())
         };
-        if let Some(ClientPort { connection, .. }) = open {
+        if let Some(connection) = open.filter(|open| endpoint.addresses.contains(&open.address)) {
             match connection.linearizable_list(question.deadline).await {
                 Ok(list) => return Ok(self.keep(question, endpoint, connection, list)),
                 // It broke since the last question, and this question may be asked twice.
@@ -219,6 +228,7 @@ impl PeerClient {
     ) -> MemberList {
         endpoint.addresses.sort_by_key(|address| *address != connection.address);
         let mut memory = self.memory();
+        let connection = Some(connection);
         memory.entry(question.pod.clone()).or_default().client_port = Some(ClientPort { endpoint, connection });
         list
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::journal::{Archiving, Stage};
-use crate::names::{ClusterId, DiskId, MemberId, PodName};
+use crate::names::{ClusterId, MemberId, PodName};
 use crate::observation::Member;
 
 /// What the decision came to.
@@ -18,8 +18,23 @@ pub struct Decision {
     pub action: Action,
     /// Why, in one sentence for an operator.
     pub why: String,
-    /// Things that nothing mends by itself, each with the command that does; and what a setting gives up.
-    pub warnings: Vec<String>,
+    /// Things that nothing mends by itself, and what a setting gives up.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that nothing mends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Warning {
+    /// What is so.
+    pub what: String,
+    /// What an operator can do about it, with the command where there is one.
+    pub fix: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.fix)
+    }
 }
 
 /// What follows from a decision.
@@ -42,6 +57,27 @@ pub enum Action {
         /// What the operator can do.
         hint: String,
     },
+}
+
+impl Action {
+    /// Members are changed, or data is put aside, so that this pod can join.
+    pub fn leads_to_a_join(&self) -> bool {
+        let Self::Take(step) = self else { return false };
+        match step {
+            Step::Journal { stage, .. } => !matches!(stage, Stage::Fresh | Stage::Prepared { .. }),
+            Step::Archive { never_spoke, .. } => !never_spoke,
+            Step::Add { .. } | Step::Remove { .. } => true,
+            Step::NoteWal(_)
+            | Step::FinishArchive(_)
+            | Step::RemoveAbandonedLearner { .. }
+            | Step::PromoteLearner { .. } => false,
+        }
+    }
+
+    /// The version of this image's etcd may forbid it.
+    pub fn depends_on_etcd(&self) -> bool {
+        matches!(self, Self::Start(_)) || self.leads_to_a_join()
+    }
 }
 
 /// One effect. Each is journalled before it happens, and can be repeated.
@@ -90,6 +126,25 @@ pub enum Step {
         /// The cluster.
         cluster_id: ClusterId,
     },
+}
+
+/// What it would do to the journal, the disk or the members.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |id: &Option<MemberId>| id.map_or_else(|| "no known member".to_owned(), |id| id.to_string());
+        match self {
+            Self::Journal { stage, .. } => write!(f, "journal {stage}"),
+            Self::NoteWal(member_id) => write!(f, "journal the WAL of {}", named(member_id)),
+            Self::Archive { member_id, .. } => write!(f, "archive the data of {}", named(member_id)),
+            Self::FinishArchive(_) => write!(f, "finish the archive that was begun"),
+            Self::Remove { member_id } => write!(f, "MemberRemove {member_id}, this pod's own"),
+            Self::RemoveAbandonedLearner { member_id } => {
+                write!(f, "MemberRemove {member_id}, a learner without a pod")
+            }
+            Self::PromoteLearner { member_id } => write!(f, "MemberPromote {member_id}"),
+            Self::Add { learner, .. } => write!(f, "MemberAdd as a {}", if *learner { "learner" } else { "voter" }),
+        }
+    }
 }
 
 /// How etcd is started.
@@ -149,9 +204,6 @@ pub fn initial_cluster_of(members: &[Member], own: MemberId, own_name: &str) -> 
     members.iter().flat_map(entry).collect::<Vec<_>>().join(",")
 }
 
-/// The disks that a PREPARED was heard of.
-pub type Disks = BTreeMap<PodName, DiskId>;
-
 /// The rules, in the order of the decision table (`decide.rs`). The name is what logs, `plan` and tests show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -176,6 +228,12 @@ pub enum Rule {
     DataAheadOfCluster,
     /// Data of a cluster that nobody runs, while others run another one.
     DataForeign,
+    /// Data that this image's etcd is too old for.
+    DataVersion,
+    /// A log that this image's etcd is too new for.
+    LogVersion,
+    /// A cluster that this image's etcd is too old or too new for.
+    ClusterVersion,
     /// Data, and no leader: a cold restart waits for nobody.
     DataRestart,
     /// Data, and the peers have not had their second yet.
@@ -240,5 +298,76 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = serde_json::to_value(self).ok();
         f.write_str(name.as_ref().and_then(|name| name.as_str()).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::tests::restart;
+    use crate::intent::tests::member;
+
+    #[test]
+    fn each_step_says_what_it_would_do() {
+        let (member_id, cluster_id) = (MemberId(0xa), ClusterId(0xb));
+        let plan = crate::intent::tests::intent(1).plan;
+        let journal = |stage| Step::Journal { stage, exclude: vec![] };
+        let archive = |member_id| Step::Archive { member_id, cluster_id: None, never_spoke: false };
+        let archiving = Archiving { member_id: None, cluster_id: None, moves: vec![], never_spoke: false };
+        for (step, said) in [
+            (journal(Stage::Fresh), "journal fresh"),
+            (
+                journal(Stage::Prepared { plan, static_id: member_id, disks: BTreeMap::new() }),
+                "journal prepared, as the member a",
+            ),
+            (journal(Stage::Intent { cluster_id }), "journal intent, to join the cluster b"),
+            (journal(Stage::Joined { cluster_id, member_id, learner: true }), "journal joined, as the member a"),
+            (journal(Stage::Removing { cluster_id, member_id }), "journal removing, the member a"),
+            (Step::NoteWal(Some(member_id)), "journal the WAL of a"),
+            (archive(Some(member_id)), "archive the data of a"),
+            (archive(None), "archive the data of no known member"),
+            (Step::FinishArchive(archiving), "finish the archive that was begun"),
+            (Step::Remove { member_id }, "MemberRemove a, this pod's own"),
+            (Step::RemoveAbandonedLearner { member_id }, "MemberRemove a, a learner without a pod"),
+            (Step::PromoteLearner { member_id }, "MemberPromote a"),
+            (Step::Add { learner: true, cluster_id }, "MemberAdd as a learner"),
+            (Step::Add { learner: false, cluster_id }, "MemberAdd as a voter"),
+        ] {
+            assert_eq!(step.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn a_founding_and_a_join_hang_on_the_images_etcd() {
+        let (cluster_id, member_id) = (ClusterId(1), MemberId(1));
+        let archive = |never_spoke| Step::Archive { member_id: None, cluster_id: None, never_spoke };
+        let journal = |stage| Step::Journal { stage, exclude: vec![] };
+        for (action, joins, depends) in [
+            (Action::Wait { on: BTreeMap::new() }, false, false),
+            (Action::Start(restart(member_id, cluster_id)), false, true),
+            (Action::Take(Step::Add { learner: true, cluster_id }), true, true),
+            (Action::Take(Step::Remove { member_id }), true, true),
+            (Action::Take(journal(Stage::Intent { cluster_id })), true, true),
+            (Action::Take(journal(Stage::Fresh)), false, false),
+            (Action::Take(archive(false)), true, true),
+            (Action::Take(archive(true)), false, false),
+            (Action::Take(Step::PromoteLearner { member_id }), false, false),
+        ] {
+            assert_eq!((action.leads_to_a_join(), action.depends_on_etcd()), (joins, depends), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn the_flags_are_etcds() {
+        assert_eq!(
+            [InitialClusterState::New, InitialClusterState::Existing].map(|state| state.as_str()),
+            ["new", "existing"]
+        );
+        let listed = [member(1, "a", &["http://a:1", "http://a:2"]), member(2, "own", &["http://b:1"])];
+        let unstarted = [member(3, "", &["http://c:1"]), member(4, "old", &["http://d:1"])];
+        assert_eq!(
+            initial_cluster_of(&[listed, unstarted].concat(), MemberId(4), "own"),
+            "a=http://a:1,a=http://a:2,own-2=http://b:1,unstarted-3=http://c:1,own=http://d:1"
+        );
     }
 }

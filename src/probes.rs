@@ -14,12 +14,12 @@ use crate::status::Status;
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Where probes are answered: the plain ones of `--listen-metrics-urls`; where there is none, those of
-/// `--listen-client-urls`, for probes that ask there. None where all of them are https.
-pub fn urls(listen_metrics_urls: &[Url], listen_client_urls: &[Url]) -> Vec<Url> {
+/// Where probes are answered: where etcd will answer them without TLS. That is on `--listen-metrics-urls`; where there is
+/// none, on `--listen-client-http-urls`, which take the pages of the client URLs with them, and else on those.
+pub fn urls(listen_metrics_urls: &[Url], listen_client_http_urls: &[Url], listen_client_urls: &[Url]) -> Vec<Url> {
     let plain = |urls: &[Url]| urls.iter().filter(|url| url.scheme == Scheme::Http).cloned().collect::<Vec<_>>();
-    let metrics = plain(listen_metrics_urls);
-    if metrics.is_empty() { plain(listen_client_urls) } else { metrics }
+    let places = [listen_metrics_urls, listen_client_http_urls, listen_client_urls];
+    places.into_iter().map(plain).find(|urls| !urls.is_empty()).unwrap_or_default()
 }
 
 /// What answers there.
@@ -131,8 +131,10 @@ mod tests {
     fn probes_are_answered_where_etcd_will_answer_them_in_the_clear() {
         let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Url>>();
         let (metrics, client) = (of(&["http://[::]:2381"]), of(&["https://[::]:2379", "http://127.0.0.1:2379"]));
-        assert_eq!(urls(&metrics, &client), metrics);
-        assert_eq!(urls(&[], &client), client[1..]);
-        assert_eq!(urls(&of(&["https://[::]:2381"]), &of(&["https://[::]:2379"])), []);
+        let client_http = of(&["http://[::]:2382"]);
+        assert_eq!(urls(&metrics, &client_http, &client), metrics);
+        assert_eq!(urls(&[], &client_http, &client), client_http);
+        assert_eq!(urls(&[], &[], &client), client[1..]);
+        assert_eq!(urls(&of(&["https://[::]:2381"]), &[], &of(&["https://[::]:2379"])), []);
     }
 }

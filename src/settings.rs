@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::config_file::ConfigFile;
 use crate::flags::EtcdSettings;
 use crate::intent::Intent;
+use crate::kube_api::ApiPlace;
 use crate::names::Url;
 
 pub use resolve::resolve;
@@ -30,6 +31,9 @@ pub struct Settings {
     pub config_file: Option<ConfigFile>,
     /// The program to exec.
     pub etcd: PathBuf,
+    /// The program to ask for etcd's version: none where etcd runs in another container and nobody has named a program
+    /// here. What lies at the usual place is of this container's image.
+    pub etcd_here: Option<PathBuf>,
     /// `--data-dir`, absolute.
     pub data_dir: PathBuf,
     /// `--wal-dir`, absolute, where it is given.
@@ -52,6 +56,8 @@ pub struct Settings {
     pub dns_server: Option<SocketAddr>,
     /// Where `sidecar` answers.
     pub status_address: SocketAddr,
+    /// Where the Kubernetes API is.
+    pub kube_api: ApiPlace,
     /// Print the plan and end.
     pub dry_run: bool,
     /// What is logged: a filter of `tracing_subscriber`.
@@ -70,6 +76,8 @@ pub struct Surroundings<'a> {
     pub working_dir: PathBuf,
     /// The text of resolv.conf.
     pub resolv_conf: Option<String>,
+    /// Where the service account's volume is.
+    pub service_account: PathBuf,
     /// The namespace that the service account's volume names.
     pub service_account_namespace: Option<String>,
     /// Reads a file that a setting names.
@@ -117,10 +125,14 @@ pub struct TlsFiles {
     pub dial_key: Option<PathBuf>,
     /// The CA certificates that the other side is verified by, PEM.
     pub trusted_ca: Option<PathBuf>,
+    /// The certificates that are not believed any more (`--peer-crl-file`), DER or PEM.
+    pub crl: Option<PathBuf>,
     /// The other side must show a certificate.
     pub client_cert_auth: bool,
-    /// etcd makes a certificate of its own, which nobody can verify.
+    /// etcd makes a certificate of its own, which nobody can verify: none was given.
     pub auto_tls: bool,
+    /// What the other side's certificate must be besides verified.
+    pub allowed: crate::tls::Allowed,
 }
 
 /// A user of etcd.
@@ -139,4 +151,4 @@ impl std::fmt::Debug for Credentials {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

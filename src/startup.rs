@@ -1,5 +1,8 @@
 //! The entrypoint's life: observe, decide, publish, and wait or act, until etcd can be started.
 
+mod own_journal;
+mod servers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,35 +11,42 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::act::{Actor, Outcome, journal_of};
+use crate::cluster::Cluster;
 use crate::data_dir::{self, Paths};
 use crate::decide::decide;
 use crate::dns_watch::DnsWatch;
 use crate::etcd::Access;
 use crate::exit::{Exit, Fatal};
-use crate::http_server::{BindError, Security, Server};
+use crate::image::Binary;
 use crate::intent::Intent;
 use crate::journal::Journal;
-use crate::journal_file;
 use crate::metrics::Counters;
-use crate::names::{DiskId, PodName, ProcessId};
-use crate::observation::{Disk, JournalFile, Observation, OwnName, PeerView, Statement, Wal};
+use crate::names::{PodName, ProcessId};
+use crate::observation::{Observation, OwnName, PeerView, Statement};
 use crate::observe::Observer;
 use crate::peers::{Asker, PeerClient};
-use crate::plan::{Action, Decision, Rule, Start, Step};
+use crate::plan::{Action, Decision, Rule, Start, Step, Warning};
 use crate::probes::{self, Probes};
 use crate::rollcall::{self, Dialled, RollCall};
 use crate::settings::Settings;
 use crate::standing;
 use crate::status::Status;
 use crate::telemetry::WaitingLog;
+use crate::tls::Tls;
+use own_journal::{give_journal, journal_at_start};
+use servers::Servers;
 
 /// How long nothing may happen before everything is looked at again: rules depend on durations.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 /// How long a prepared pod stays for peers that have not heard so yet. It delays nobody who has.
 const LINGER: Duration = Duration::from_millis(200);
+/// How long a restart waits for DNS to say whether every voter that is listed has a pod.
+const LOOK_UP: Duration = Duration::from_millis(500);
 /// How soon a membership call that failed is tried again, and how late.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long an etcd that ends may hold a port before that is said.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How many dials may wait to be looked at.
 const DIALS_MAX: usize = 64;
 
@@ -50,16 +60,21 @@ pub struct Ready {
     pub journal_on_disk: Journal,
     /// The journal as it has to be when etcd starts.
     pub journal: Journal,
+    /// DNS was too slow for the log to have every warning.
+    pub unsaid: bool,
 }
 
 /// Everything that runs while the pod waits.
 pub struct Startup {
     settings: Arc<Settings>,
     intent: Arc<Intent>,
+    tls: Tls,
     paths: Paths,
     dns: Arc<DnsWatch>,
     client: Arc<PeerClient>,
     access: Access,
+    binary: Binary,
+    image_known: bool,
     observer: Observer,
     process_id: ProcessId,
     start: Instant,
@@ -72,14 +87,8 @@ pub struct Startup {
     log: WaitingLog,
     retry: Option<Retry>,
     counters: Arc<Counters>,
-    warned: BTreeSet<String>,
-}
-
-/// The two servers; each is bound as soon as its port is free.
-#[derive(Default)]
-struct Servers {
-    roll_call: Option<Server>,
-    probes: Option<Server>,
+    warned: BTreeSet<Warning>,
+    unsaid: bool,
 }
 
 /// A membership call failed: when it may be tried again.
@@ -87,6 +96,7 @@ struct Retry {
     at: Instant,
     pause: Duration,
     failure: String,
+    is_rejection: bool,
 }
 
 impl Startup {
@@ -96,13 +106,17 @@ impl Startup {
     /// Where the disk cannot be used, or a setting cannot be.
     pub fn begin(settings: Arc<Settings>, start: Instant, dns: Arc<DnsWatch>) -> Result<Self, Fatal> {
         let intent = Arc::new(settings.intent.clone());
+        let tls = Tls::load(&settings)?;
+        tls.warn();
         let paths = Paths::locate(&settings.data_dir, settings.wal_dir.as_deref())?;
         let mut disk = data_dir::observe(&paths)?;
         give_journal(&intent, &paths, &mut disk)?;
         let process_id = ProcessId(random_id());
-        let (client, access) = clients(&settings);
+        let (client, access) = clients(&settings, &tls);
         let client = Arc::new(client);
+        let binary = Binary::look(settings.etcd_here.as_deref(), &disk);
         let mut observer = Observer::new(intent.clone(), process_id.clone(), dns.clone(), client.clone(), disk, start);
+        observer.ask_kubernetes(&settings.kube_api);
         let seen = observer.observe();
         let decision = decide(&intent, &seen);
         let status = Status::new((*intent).clone(), seen, decision, start.into_std());
@@ -111,10 +125,13 @@ impl Startup {
         let statement = watch::Sender::new(None);
         Ok(Self {
             intent,
+            tls,
             paths,
             dns,
             client,
             access,
+            binary,
+            image_known: false,
             observer,
             process_id,
             start,
@@ -128,8 +145,30 @@ impl Startup {
             retry: None,
             counters: Arc::default(),
             warned: BTreeSet::new(),
+            unsaid: false,
             settings,
         })
+    }
+
+    /// Listens on the peer port and looks at the disk anew, which is nobody else's from then on. False where somebody
+    /// else listens there.
+    ///
+    /// # Errors
+    /// Where the port or the disk cannot be used.
+    pub fn hold_peer_port(&mut self) -> Result<bool, Fatal> {
+        self.listen()?;
+        self.observer.after_step(data_dir::observe(&self.paths)?);
+        Ok(self.servers.has_peer_port())
+    }
+
+    /// What is published as it waits.
+    pub fn shown(&self) -> (watch::Receiver<Arc<Status>>, Arc<Counters>) {
+        (self.status.subscribe(), self.counters.clone())
+    }
+
+    /// This process will become etcd itself, so that one that cannot be executed ends it before anything is done.
+    pub fn becomes_etcd(&mut self) {
+        self.binary.required = true;
     }
 
     /// Loops until etcd can be started.
@@ -142,7 +181,10 @@ impl Startup {
             let seen = self.observer.observe();
             self.state(&seen);
             let decision = decide(&self.intent, &seen);
-            let decision = self.paced(decision);
+            if decision.action.depends_on_etcd() && !self.image_is_known(&seen).await? {
+                continue;
+            }
+            let decision = self.with_port_in_the_way(self.paced(decision));
             self.publish(&decision, &seen);
             match &decision.action {
                 Action::Refuse { exit_code, hint } => {
@@ -154,12 +196,13 @@ impl Startup {
                 }
                 Action::Start(start) if self.may_start(start, &decision, &seen).await => {
                     let journal_on_disk = journal_of(&seen.disk)?;
-                    let journal = journal_at_start(journal_on_disk.clone(), start);
-                    return Ok(Ready { start: start.clone(), journal_on_disk, journal, decision });
+                    let mut journal = journal_at_start(journal_on_disk.clone(), start, self.intent.force_new_cluster);
+                    journal.etcd = self.binary.known().await?;
+                    return Ok(Ready { start: start.clone(), journal_on_disk, journal, decision, unsaid: self.unsaid });
                 }
                 Action::Start(_) | Action::Wait { .. } => {}
             }
-            self.check_timeout(&decision)?;
+            self.check_timeout(&decision, &seen)?;
             tokio::select! {
                 () = self.observer.changed(TICK) => {}
                 Some(dialled) = self.dialled.recv() => self.note_dial(&dialled),
@@ -173,27 +216,20 @@ impl Startup {
     /// Closes both servers: etcd finds its ports free.
     pub async fn close(self) {
         drop(self.observer);
-        if let Some(roll_call) = self.servers.roll_call {
-            roll_call.close().await;
-        }
-        if let Some(probes) = self.servers.probes {
-            probes.close().await;
-        }
+        self.servers.close().await;
     }
 
-    /// Binds what is not bound yet. A port that an ending etcd still holds is tried again at the next turn.
     fn listen(&mut self) -> Result<(), Fatal> {
-        if self.servers.roll_call.is_none() {
+        let roll_call = || {
             let roll_call = RollCall::new(self.statement.subscribe(), self.dials.clone());
-            let bound = roll_call.serve(&self.settings.listen_peer_urls, &Security::Plain);
-            self.servers.roll_call = later_if_transient(bound)?;
-        }
-        if self.servers.probes.is_none() {
-            let urls = probes::urls(&self.settings.listen_metrics_urls, &self.settings.listen_client_urls);
-            let probes = Probes::new(self.status.subscribe(), self.counters.clone());
-            self.servers.probes = later_if_transient(probes.serve(&urls))?;
-        }
-        Ok(())
+            roll_call.serve(&self.settings.listen_peer_urls, &self.tls.roll_call)
+        };
+        let probes = || {
+            let Settings { listen_metrics_urls, listen_client_http_urls, listen_client_urls, .. } = &*self.settings;
+            let urls = probes::urls(listen_metrics_urls, listen_client_http_urls, listen_client_urls);
+            Probes::new(self.status.subscribe(), self.counters.clone()).serve(&urls)
+        };
+        self.servers.listen(roll_call, probes)
     }
 
     /// What the peers are told; if that is something new, they are told to ask.
@@ -219,13 +255,18 @@ impl Startup {
             let waited = humantime::format_duration(Duration::from_secs(line.waited.as_secs()));
             tracing::info!(rule = %decision.rule, %waited, "waiting: {}", line.reason);
         }
+        self.warn(decision);
+        let status = Status::new((*self.intent).clone(), seen.clone(), decision.clone(), self.start.into_std());
+        self.status.send_replace(Arc::new(status));
+    }
+
+    /// Each warning once.
+    fn warn(&mut self, decision: &Decision) {
         for warning in &decision.warnings {
             if self.warned.insert(warning.clone()) {
                 tracing::warn!("{warning}");
             }
         }
-        let status = Status::new((*self.intent).clone(), seen.clone(), decision.clone(), self.start.into_std());
-        self.status.send_replace(Arc::new(status));
     }
 
     /// A membership call that has just failed waits a little before it is tried again.
@@ -247,6 +288,27 @@ impl Startup {
         Decision { action: Action::Wait { on: BTreeMap::new() }, why, ..decision }
     }
 
+    /// Whoever waits without a port says so, whatever else it waits for.
+    fn with_port_in_the_way(&self, decision: Decision) -> Decision {
+        match self.servers.in_the_way() {
+            Some(error) if self.start.elapsed() >= PORT_PATIENCE && matches!(decision.action, Action::Wait { .. }) => {
+                let why = format!("{}; it {error} ({})", decision.why, error.hint);
+                Decision { why, ..decision }
+            }
+            _ => decision,
+        }
+    }
+
+    /// What depends on etcd waits until its version is known, and is then decided again.
+    async fn image_is_known(&mut self, seen: &Observation) -> Result<bool, Fatal> {
+        if self.image_known {
+            return Ok(true);
+        }
+        self.observer.set_image(self.binary.image(&self.paths, &seen.disk).await?);
+        self.image_known = true;
+        Ok(false)
+    }
+
     async fn take(&mut self, step: &Step, seen: &Observation) -> Result<(), Fatal> {
         self.counters.step();
         let actor = Actor {
@@ -259,11 +321,11 @@ impl Startup {
         let outcome = actor.take(step, seen).await?;
         match outcome {
             Outcome::Done => self.retry = None,
-            Outcome::Failed(failure) => {
+            Outcome::Failed { reason: failure, is_rejection } => {
                 tracing::info!(?step, failure, "the step is not done; it is looked at afresh");
                 let pause = self.retry.as_ref().map_or(RETRY_MIN, |retry| (retry.pause * 2).min(RETRY_MAX));
                 let at = Instant::now() + pause.mul_f64(rand::random_range(0.75..1.25));
-                self.retry = Some(Retry { at, pause, failure });
+                self.retry = Some(Retry { at, pause, failure, is_rejection });
             }
         }
         self.observer.after_step(data_dir::observe(&self.paths)?);
@@ -274,6 +336,7 @@ impl Startup {
     /// moment for those who have not heard so yet, so that all start together.
     async fn may_start(&mut self, start: &Start, decision: &Decision, seen: &Observation) -> bool {
         if !start.first {
+            self.unsaid = !self.look_up_voters().await;
             return true;
         }
         if self.dns.own_name_fresh().await != OwnName::Ours {
@@ -302,6 +365,24 @@ impl Startup {
         true
     }
 
+    /// The log of each start names the voters without a pod. One that only the list tells of may not be looked up yet.
+    async fn look_up_voters(&mut self) -> bool {
+        let until = Instant::now() + LOOK_UP;
+        loop {
+            let seen = self.observer.observe();
+            let list = Cluster::of(&self.intent, &seen).newest;
+            if list.is_none_or(|list| list.members.iter().all(|member| seen.dns.has_looked_up(member))) {
+                self.warn(&decide(&self.intent, &seen));
+                return true;
+            }
+            let now = Instant::now();
+            if now >= until {
+                return false;
+            }
+            self.observer.changed(until - now).await;
+        }
+    }
+
     fn note_dial(&mut self, dialled: &Dialled) {
         self.counters.dialled();
         let Some(pod) = &dialled.pod else {
@@ -317,14 +398,20 @@ impl Startup {
         }
         // It has something to say that this pod has not heard.
         if dialled.says != self.observer.statement_digest(pod) {
-            self.observer.dialled_by(pod);
+            self.observer.ask(pod);
         }
     }
 
-    fn check_timeout(&self, decision: &Decision) -> Result<(), Fatal> {
+    fn check_timeout(&self, decision: &Decision, seen: &Observation) -> Result<(), Fatal> {
         match self.intent.timeout {
             Some(timeout) if self.start.elapsed() >= timeout => {
                 let message = format!("gave up after {}: {}", humantime::format_duration(timeout), decision.why);
+                let is_rejected = self.retry.as_ref().is_some_and(|retry| retry.is_rejection)
+                    || seen.peers.values().any(|answer| answer.view.is_rejection());
+                if is_rejected {
+                    return Err(Fatal::new(Exit::Rejected, message)
+                        .hint("mend the certificates, or etcd's user and its role, as the reason says"));
+                }
                 Err(Fatal::new(Exit::TimedOut, message).hint("a restart may help; BOOTSTRAP_TIMEOUT=0 waits for ever"))
             }
             _ => Ok(()),
@@ -337,73 +424,16 @@ impl Startup {
     }
 }
 
-/// The journal that etcd starts with.
-fn journal_at_start(mut journal: Journal, start: &Start) -> Journal {
-    if !start.first {
-        journal.unconfirmed_starts = if start.confirmed { 0 } else { journal.unconfirmed_starts.saturating_add(1) };
-    }
-    if start.confirmed {
-        journal.leaving = None;
-    }
-    journal.forced_new_cluster |= start.force_new_cluster;
-    journal
-}
-
-/// A new disk gets its ID before anything is said of it; a torn journal gives way to one that never counts as blank;
-/// and a WAL that was not noted yet is.
-fn give_journal(intent: &Intent, paths: &Paths, disk: &mut Disk) -> Result<(), Fatal> {
-    let service = intent.service.clone().unwrap_or_default();
-    let new = || Journal::of_new_disk(DiskId(random_id()), intent.pod.clone(), intent.namespace.clone(), service);
-    let mut journal = match &disk.journal {
-        JournalFile::Valid(journal) => journal.clone(),
-        JournalFile::Absent => new(),
-        JournalFile::Torn(reason) => {
-            tracing::warn!(reason, "the journal cannot be read; this disk counts as one that was a member's");
-            Journal { was_member: true, ..new() }
-        }
-    };
-    // Another pod's disk is not written to.
-    if journal.pod != intent.pod || disk.misplaced_wal.is_some() {
-        return Ok(());
-    }
-    if let Wal::Present(facts) = &disk.wal
-        && facts.spoke
-    {
-        journal.wal_seen = Some(facts.member_id);
-    }
-    let journal = JournalFile::Valid(journal);
-    if journal != disk.journal {
-        if let JournalFile::Valid(journal) = &journal {
-            data_dir::prepare(paths)?;
-            journal_file::write(&paths.journal_dir, journal)?;
-        }
-        disk.journal = journal;
-    }
-    Ok(())
-}
-
-/// A port that an ending etcd still holds is free in a moment.
-fn later_if_transient(bound: Result<Server, BindError>) -> Result<Option<Server>, Fatal> {
-    match bound {
-        Ok(server) => Ok(Some(server)),
-        Err(error) if error.reason.is_transient() => {
-            tracing::debug!(%error, "the port is not free yet");
-            Ok(None)
-        }
-        Err(error) => Err(Fatal::new(Exit::Config, error.to_string()).hint(error.hint)),
-    }
-}
-
 /// What asks the peers, and what writes to them.
-pub fn clients(settings: &Settings) -> (PeerClient, Access) {
+pub fn clients(settings: &Settings, tls: &Tls) -> (PeerClient, Access) {
     let intent = &settings.intent;
     let asker = Asker {
         pod: intent.pod.clone(),
         namespace: intent.namespace.clone(),
         service: intent.service.clone().unwrap_or_default(),
     };
-    let access = Access { credentials: settings.credentials.clone(), ..Access::default() };
-    let client = PeerClient::new(asker, Default::default(), access.clone(), intent.client_urls[0].clone());
+    let access = Access { security: tls.clients.clone(), credentials: settings.credentials.clone() };
+    let client = PeerClient::new(asker, tls.peers.clone(), access.clone(), intent.client_urls[0].clone());
     (client, access)
 }
 

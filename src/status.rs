@@ -239,7 +239,8 @@ impl Peer {
 }
 
 /// A member's part in its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It leads.
     Leader,
@@ -250,7 +251,8 @@ pub enum Role {
 }
 
 impl Role {
-    fn as_str(self) -> &'static str {
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Leader => "leader",
             Self::Voter => "voter",
@@ -329,38 +331,16 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::intent::{Discovery, Founder, JoinAs, OnLostData, OnRemoved, Plan, State};
-    use crate::observation::{
-        Answer, Disk, Dns, DnsFailure, EtcdVersion, JournalFile, Member, MemberList, Pairing, Silence, Since, Wal,
-    };
-    use crate::plan::Rule;
+    use crate::intent::tests::intent_of;
+    use crate::observation::{Answer, Disk, Dns, DnsFailure, EtcdVersion, Member, MemberList, Silence, Since};
+    use crate::plan::{Rule, Warning};
 
     fn url(pod: &str) -> crate::names::Url {
         format!("http://{pod}.etcd.default.svc:2380").parse().unwrap()
     }
 
     fn intent() -> Intent {
-        let founder = |n| Founder { name: format!("etcd-{n}"), peer_urls: vec![url(&format!("etcd-{n}"))] };
-        Intent {
-            pod: "etcd-0".into(),
-            name: "etcd-0".to_owned(),
-            namespace: "default".to_owned(),
-            service: Some("etcd".to_owned()),
-            domain: "cluster.local".to_owned(),
-            peer_urls: vec![url("etcd-0")],
-            client_urls: vec!["http://etcd-0.etcd.default.svc:2379".parse().unwrap()],
-            plan: Plan::new((0..3).map(founder).collect(), "default/etcd".to_owned()),
-            ordinal_start: 0,
-            discovery: Discovery::Srv,
-            state: State::Auto,
-            join_as: JoinAs::Learner,
-            on_lost_data: OnLostData::Replace,
-            on_removed: OnRemoved::Rejoin,
-            force_new_cluster: false,
-            learners_max: 1,
-            hold: false,
-            timeout: None,
-        }
+        intent_of("default", 0, 3)
     }
 
     fn member(n: u64, is_learner: bool) -> Member {
@@ -407,17 +387,12 @@ pub(crate) mod tests {
             |(pod, view): (&str, PeerView)| (PodName::new(pod), Answer { asked: 1, answered: 2, url: url(pod), view });
         let observation = Observation {
             process_id: "p".into(),
-            disk: Disk {
-                wal: Wal::Absent,
-                db: false,
-                journal: JournalFile::Absent,
-                pairing: Pairing::NotNeeded,
-                misplaced_wal: None,
-            },
+            disk: Disk::blank(),
             dns: Dns::default(),
             peers: views.into_iter().map(answer).collect(),
             hearing: crate::hearing::Hearing::default(),
             pods_wanted: None,
+            image: Default::default(),
             since: Since::default(),
         };
         let on = BTreeMap::from([("etcd-1".into(), "no DNS record (NXDOMAIN)".to_owned())]);
@@ -425,7 +400,10 @@ pub(crate) mod tests {
             rule: Rule::RollCall,
             action: Action::Wait { on },
             why: "etcd-1 is silent".to_owned(),
-            warnings: vec!["member 9 has no pod: etcdctl member remove 9".to_owned()],
+            warnings: vec![Warning {
+                what: "member 9 has no pod".to_owned(),
+                fix: "etcdctl member remove 9".to_owned(),
+            }],
         };
         Status::new(intent(), observation, decision, Instant::now())
     }

@@ -11,7 +11,7 @@ use crate::settings::{self, Settings, SettingsError, Surroundings};
 
 /// Where resolv.conf is.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
-const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Resolves the settings of this process.
 ///
@@ -24,7 +24,8 @@ pub fn settings(given: &Invocation, env: &BTreeMap<String, String>) -> Result<Se
         hostname: local::hostname().unwrap_or_default(),
         working_dir: std::env::current_dir().unwrap_or_default(),
         resolv_conf: fs::read_to_string(RESOLV_CONF).ok(),
-        service_account_namespace: fs::read_to_string(NAMESPACE_FILE).ok().map(|text| text.trim().to_owned()),
+        service_account: SERVICE_ACCOUNT.into(),
+        service_account_namespace: fs::read_to_string(Path::new(SERVICE_ACCOUNT).join("namespace")).ok(),
         read_file: &read_file,
         has_ipv4: addresses.has_ipv4(),
         has_ipv6: addresses.has_ipv6(),

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
+use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use tracing::field::{Field, Visit};
@@ -10,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -38,13 +41,16 @@ pub struct FilterError {
     reason: String,
 }
 
-/// Starts logging to stderr. A second call in one process changes nothing.
+/// Starts logging to stderr, and to a file as well where one is given. A second call in one process changes nothing.
 ///
 /// # Errors
 /// Where the filter cannot be read; then nothing is logged yet.
-pub fn start(filter: Option<&str>, format: Option<LogFormat>) -> Result<(), FilterError> {
-    let subscriber = subscriber(filter.unwrap_or(FILTER), format.unwrap_or_else(LogFormat::of_stderr), io::stderr)?;
-    let _already = subscriber.try_init();
+pub fn start(filter: Option<&str>, format: Option<LogFormat>, also: Option<File>) -> Result<(), FilterError> {
+    let (filter, format) = (filter.unwrap_or(FILTER), format.unwrap_or_else(LogFormat::of_stderr));
+    let _already = match also {
+        None => subscriber(filter, format, io::stderr)?.try_init(),
+        Some(file) => subscriber(filter, format, io::stderr.and(Mutex::new(file)))?.try_init(),
+    };
     Ok(())
 }
 

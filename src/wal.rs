@@ -9,6 +9,7 @@
 //! What etcd dies of, or what only looks like a repair because acknowledged records are cut off with it, is
 //! reported as unreadable.
 
+mod requests;
 mod scan;
 
 use std::fs;
@@ -17,6 +18,7 @@ use std::time::SystemTime;
 
 use crate::disk_error::{DiskError, found};
 use crate::names::{ClusterId, MemberId};
+pub use requests::{Replays, unreplayable};
 use scan::{End, Extent, Seen, has_more, scan_file};
 
 /// What lies in a WAL directory.
@@ -44,6 +46,8 @@ pub struct Content {
     pub cluster_id: ClusterId,
     /// The last term: of a state record or an entry, whichever is higher.
     pub term: u64,
+    /// The term of the last entry, or of a snapshot that came after it; 0 where the newest segment has neither.
+    pub entry_term: u64,
     /// The index of the last entry, or of a snapshot that came after it.
     pub index: u64,
     /// The last index that was known to be committed.
@@ -128,6 +132,7 @@ pub fn read(dir: &Path, depth: Depth) -> Result<Log, DiskError> {
         member_id: MemberId(member),
         cluster_id: ClusterId(cluster),
         term: seen.term,
+        entry_term: seen.entry_term,
         index: seen.index.unwrap_or(newest.first_index.saturating_sub(1)),
         commit: seen.commit,
         spoke,

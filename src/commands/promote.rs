@@ -10,6 +10,8 @@ use crate::data_dir::{self, Paths};
 use crate::exit::{Exit, Fatal};
 use crate::observation::Wal;
 use crate::settings::Settings;
+use crate::startup::clients;
+use crate::tls::Tls;
 
 /// How long it is tried where `BOOTSTRAP_TIMEOUT` says nothing.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,5 +28,6 @@ pub async fn promote(settings: Arc<Settings>) -> Result<(), Fatal> {
     };
     let until = Instant::now() + settings.intent.timeout.unwrap_or(TIMEOUT);
     let dns = super::dns(&settings)?;
-    confirm(&settings, &paths, facts.member_id, dns, Some(until)).await
+    let clients = clients(&settings, &Tls::load(&settings)?);
+    confirm(&settings.intent, clients, &paths, facts.member_id, dns, Some(until)).await
 }

@@ -17,6 +17,7 @@ use crate::startup::Startup;
 pub async fn run(settings: Arc<Settings>, own_args: &[String], start: Instant) -> Result<EtcdCommand, Fatal> {
     let dns = super::dns(&settings)?;
     let mut startup = Startup::begin(settings.clone(), start, dns)?;
+    startup.becomes_etcd();
     let ready = startup.until_ready().await?;
     launch(startup, ready, &settings, own_args).await
 }

@@ -59,14 +59,7 @@ fn child_dir() -> Option<PathBuf> {
 fn a_new_volume_is_blank_and_nothing_is_written_by_looking() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("volume/data");
-    let blank = Disk {
-        wal: Wal::Absent,
-        db: false,
-        journal: JournalFile::Absent,
-        pairing: Pairing::NotNeeded,
-        misplaced_wal: None,
-    };
-    assert_eq!(look(&data, None).unwrap(), blank);
+    assert_eq!(look(&data, None).unwrap(), Disk::blank());
     assert!(!data.exists());
     let paths = Paths::locate(&data, None).unwrap();
     prepare(&paths).unwrap();
@@ -75,7 +68,24 @@ fn a_new_volume_is_blank_and_nothing_is_written_by_looking() {
     fs::create_dir_all(data.join("member/snap")).unwrap();
     fs::create_dir_all(data.join("member/wal.tmp")).unwrap();
     fs::write(data.join("member/wal.tmp").join(FIRST), "x").unwrap();
-    assert_eq!(look(&data, None).unwrap(), blank);
+    assert_eq!(look(&data, None).unwrap(), Disk::blank());
+}
+
+#[test]
+fn what_a_failed_first_start_leaves_is_no_loss_and_anything_more_is() {
+    let dir = tempfile::tempdir().unwrap();
+    put_db(dir.path());
+    assert!(look(dir.path(), None).unwrap().db);
+    fs::write(dir.path().join("member/snap/db"), crate::bolt::tests::unused()).unwrap();
+    assert!(!look(dir.path(), None).unwrap().db);
+    let snapshot = dir.path().join("member/snap/0000000000000002-000000000000000a.snap");
+    for path in [snapshot.clone(), snapshot.with_extension("snap.db")] {
+        fs::write(&path, "").unwrap();
+        assert!(look(dir.path(), None).unwrap().db, "{}", path.display());
+        fs::remove_file(&path).unwrap();
+    }
+    put_wal(&dir.path().join("member/wal"), &sample());
+    assert!(look(dir.path(), None).unwrap().db, "beside a WAL it is a database");
 }
 
 #[test]

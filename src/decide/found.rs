@@ -66,7 +66,8 @@ impl Table<'_> {
             _ => "this disk is empty, but its peers have data",
         };
         let peers = self.others.iter().map(|pod| (pod.clone(), self.describe(pod))).collect();
-        self.wait(Rule::NoLeader, format!("{what}: it waits for a leader ({})", and_list(&peers)))
+        let quorum = self.lost_quorum().unwrap_or_default();
+        self.wait(Rule::NoLeader, format!("{what}: it waits for a leader ({}){quorum}", and_list(&peers)))
     }
 
     fn roll_call(&self) -> Decision {
@@ -82,14 +83,20 @@ impl Table<'_> {
             return self.no_leader();
         }
         let Some(static_id) = self.intent.static_id() else {
-            let why =
-                format!("this pod is none of the initial members ({}): it waits for their cluster", self.founders());
+            let why = format!(
+                "this pod is none of the initial members ({}): it waits for their cluster{}",
+                self.founders(),
+                self.rejections()
+            );
             return self.wait(Rule::NotAFounder, why);
         };
         if self.intent.state == State::Existing {
             return self.wait(
                 Rule::NotAFounder,
-                "BOOTSTRAP_STATE=existing: this pod founds no cluster, and waits for a leader",
+                format!(
+                    "BOOTSTRAP_STATE=existing: this pod founds no cluster, and waits for a leader{}",
+                    self.rejections()
+                ),
             );
         }
         match (self.seen.hearing.heard_twice(), self.own_disk()) {
@@ -140,7 +147,10 @@ impl Table<'_> {
         if self.intent.state == State::Existing {
             return self.wait(
                 Rule::NotAFounder,
-                "BOOTSTRAP_STATE=existing: this pod founds no cluster, and waits for a leader",
+                format!(
+                    "BOOTSTRAP_STATE=existing: this pod founds no cluster, and waits for a leader{}",
+                    self.rejections()
+                ),
             );
         }
         self.found_together(plan, static_id)
@@ -269,9 +279,29 @@ impl Table<'_> {
         if !self.service_is_known() {
             return "the service's DNS records are not known yet: they tell which pods have to say so".to_owned();
         }
+        if self.others.is_empty() {
+            return "no other pod is known so far; the Kubernetes API is asked which pods there may be".to_owned();
+        }
         if missing.is_empty() {
             return format!("every pod has said that it is {what}; asking once more");
         }
-        format!("it needs every pod to say that it is {what} ({})", and_list(&missing))
+        format!("it needs every pod to say that it is {what} ({}){}", and_list(&missing), self.claimed(&missing))
+    }
+
+    /// Pods that only their claims tell of: under `OrderedReady` they are not started before this one is ready.
+    fn claimed(&self, missing: &BTreeMap<PodName, String>) -> String {
+        let Some(wanted) = self.seen.pods_wanted.as_ref().filter(|_| self.intent.plan.founders.len() == 1) else {
+            return String::new();
+        };
+        let claimed = |pod: &&PodName| pod.ordinal().is_some_and(|ordinal| wanted.claimed.contains(&ordinal));
+        let pods: Vec<&str> = missing.keys().filter(claimed).map(PodName::as_str).collect();
+        if pods.is_empty() {
+            return String::new();
+        }
+        format!(
+            "; a PersistentVolumeClaim of {} is there, so that this may be a grown cluster whose first disk is lost: \
+             if the claim is left over from an earlier one, delete it or set BOOTSTRAP_STATE=new",
+            pods.join(" and of ")
+        )
     }
 }

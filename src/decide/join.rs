@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{Table, journal_stage, replace, start, take};
+use crate::cluster::by_id;
 use crate::intent::JoinAs;
 use crate::journal::Stage;
 use crate::names::{ClusterId, MemberId};
-use crate::observation::{Member, MemberList, PeerView};
+use crate::observation::{Answer, Member, MemberList, PeerView};
 use crate::plan::{Decision, InitialClusterState, Rule, Start, Step, initial_cluster_of};
 
 /// etcd hashes the second into a new member's ID: an add within the second of a remove may get the removed ID.
@@ -67,8 +68,8 @@ impl Table<'_> {
 
     pub(super) fn removing(&self, cluster_id: ClusterId, id: MemberId) -> Decision {
         let Some(list) = self.cluster.confirmed else { return self.no_leader() };
-        if list.members.iter().any(|member| member.id == id) {
-            if let Some(twin) = self.twin() {
+        if let Some(member) = by_id(&list.members, id) {
+            if let Some(twin) = self.twin(member) {
                 return twin;
             }
             let why = format!("the member {id} of this pod cannot come back: its disk is gone");
@@ -101,12 +102,18 @@ impl Table<'_> {
     fn add(&self, list: &MemberList) -> Decision {
         let learners: Vec<&Member> = list.members.iter().filter(|member| member.is_learner).collect();
         let voters = list.members.len() - learners.len();
-        // A second voter takes the quorum with it until it has started.
-        let learner = self.intent.join_as == JoinAs::Learner || voters < 2;
+        // A second voter takes the quorum with it until it has started; a voter that panics may for good.
+        let learner = self.intent.join_as == JoinAs::Learner || voters < 2 || self.log_may_be_too_old();
         if learner && learners.len() >= self.intent.learners_max {
-            return self.slot_is_taken(&learners);
+            return self.slot_is_taken(list, &learners);
         }
         if !learner {
+            // A joining etcd compares the whole list: one that was added first could not start any more.
+            if let Some(pending) = list.members.iter().find(|member| !member.has_started()) {
+                let (id, pod) = (pending.id, pending.pod());
+                let why = format!("the member {id} of {pod} has not started yet: its etcd would refuse a longer list");
+                return self.wait(Rule::JoinWaits, why);
+            }
             let connected = list.members.iter().filter(|member| !member.is_learner && self.runs(list, member)).count();
             if connected * 2 <= voters + 1 {
                 let why = format!(
@@ -120,7 +127,7 @@ impl Table<'_> {
     }
 
     /// etcd takes one learner at a time: wait for the turn, and help along whoever cannot finish.
-    fn slot_is_taken(&self, learners: &[&Member]) -> Decision {
+    fn slot_is_taken(&self, list: &MemberList, learners: &[&Member]) -> Decision {
         for learner in learners {
             let gone = self.seen.since.learner_without_record.get(&learner.id);
             if gone.is_some_and(|gone| *gone >= ABANDONED_FOR) {
@@ -133,8 +140,9 @@ impl Table<'_> {
                 return self.when_reachable(take(Rule::AbandonedLearner, step, why));
             }
         }
-        let started = learners.iter().find(|learner| learner.has_started());
-        if let Some(learner) = started.filter(|_| self.seen.since.step >= PROMOTE_EVERY) {
+        // etcd itself would give a vote to one that was in sync when it died, and with it the quorum away.
+        let running = learners.iter().find(|learner| self.runs(list, learner));
+        if let Some(learner) = running.filter(|_| self.seen.since.step >= PROMOTE_EVERY) {
             let why = format!("the learner {} of {} is not promoted by its own pod", learner.id, learner.pod());
             return take(Rule::PromoteLearner, Step::PromoteLearner { member_id: learner.id }, why);
         }
@@ -151,9 +159,10 @@ impl Table<'_> {
             })
     }
 
-    /// Before a member is removed, nothing but this process may answer at its URL.
-    fn twin(&self) -> Option<Decision> {
-        let answer = self.seen.peers.get(&self.intent.pod);
+    /// Before a member is removed, nothing but this process may answer at the URL where it is listed.
+    fn twin(&self, member: &Member) -> Option<Decision> {
+        let is_there = |answer: &&Answer| self.intent.is_listed_at(member, &answer.url);
+        let answer = self.seen.peers.get(&self.intent.pod).filter(is_there);
         let who = match answer.map(|answer| &answer.view) {
             Some(PeerView::Waiting(said)) if said.process_id == self.seen.process_id => return None,
             Some(PeerView::Waiting(_)) => "another pod of this name waits".to_owned(),
@@ -161,7 +170,8 @@ impl Table<'_> {
             Some(PeerView::Silent(silence)) => silence.to_string(),
             None => "not asked yet".to_owned(),
         };
-        let why = format!("only this process may answer at {}, and there: {who}", self.intent.peer_urls[0]);
+        let listed = member.peer_urls.join(", ");
+        let why = format!("only this process may answer at {listed}, and there: {who}");
         Some(self.wait(Rule::TwinPod, why))
     }
 

@@ -37,10 +37,19 @@ impl Table<'_> {
             let step = if loss.leftovers { self.archive_of_loss(true) } else { Step::NoteWal(None) };
             return take(Rule::LossBeforeFounding, step, why);
         }
+        let what = &loss.what;
+        if self.others.is_empty() {
+            let way_out = "restore the volume, or empty it to found a new cluster without what was in it";
+            return self.wait(
+                Rule::LossWaits,
+                format!("this disk has lost data ({what}), and no other pod is known: {way_out}"),
+            );
+        }
         let why = format!(
-            "this disk has lost data ({}), and no peer has a leader: a founding could override acknowledged writes ({})",
-            loss.what,
-            and_list(&self.others.iter().map(|pod| (pod.clone(), self.describe(pod))).collect())
+            "this disk has lost data ({what}), and no peer has a leader: a founding could override acknowledged writes \
+             ({}){}",
+            and_list(&self.others.iter().map(|pod| (pod.clone(), self.describe(pod))).collect()),
+            self.lost_quorum().unwrap_or_default()
         );
         self.wait(Rule::LossWaits, why)
     }

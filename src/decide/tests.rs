@@ -6,6 +6,7 @@ mod join;
 mod loss;
 mod refusals;
 mod roll_call;
+mod version;
 mod warn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,42 +15,42 @@ use std::time::Duration;
 use super::decide;
 use crate::hearing::Hearing;
 use crate::identity;
-use crate::intent::{Discovery, Founder, Intent, JoinAs, OnLostData, OnRemoved, Plan, State};
-use crate::journal::{Journal, Stage};
+use crate::intent::tests::intent_of;
+use crate::intent::{Intent, JoinAs, OnLostData, OnRemoved, Plan, State};
+use crate::journal::{Journal, Leaving, Stage};
 use crate::names::{ClusterId, DiskId, MemberId, PodName, ProcessId, Url};
 use crate::observation::{
-    Answer, Disk, Dns, DnsFailure, EtcdView, JournalFile, Kind, ListFailure, Member, MemberList, Observation, OwnName,
-    Pairing, PeerView, PodsWanted, ServiceRecords, Silence, Since, Statement, Wal, WalFacts,
+    Answer, Disk, Dns, DnsFailure, EtcdView, Image, JournalFile, Kind, ListFailure, Member, MemberList, Observation,
+    OwnName, Pairing, PeerView, PodsWanted, Resolution, ServiceRecords, Silence, Since, Statement, Wal, WalFacts,
 };
-use crate::plan::{Action, Decision, Disks, InitialClusterState, Rule, Start, Step};
+use crate::plan::{Action, Decision, InitialClusterState, Rule, Start, Step};
 
 /// A cluster that no plan of these tests makes.
-pub(super) const OTHER: ClusterId = ClusterId(0xbad);
+pub(crate) const OTHER: ClusterId = ClusterId(0xbad);
 /// A member that was added for a pod, not founded.
-pub(super) const ADDED: MemberId = MemberId(0x1001);
+pub(crate) const ADDED: MemberId = MemberId(0x1001);
 /// Another one of the same pod.
 pub(super) const LATER: MemberId = MemberId(0x1002);
 
-pub(super) fn pod(n: u32) -> PodName {
+pub(crate) fn pod(n: u32) -> PodName {
     PodName::new(format!("etcd-{n}"))
 }
 
-pub(super) fn url(n: u32) -> Url {
+pub(crate) fn url(n: u32) -> Url {
     format!("http://etcd-{n}.etcd.test.svc:2380").parse().unwrap()
 }
 
 pub(super) fn plan(size: u32) -> Plan {
-    let founders = (0..size).map(|n| Founder { name: format!("etcd-{n}"), peer_urls: vec![url(n)] }).collect();
-    Plan::new(founders, "test/etcd".to_owned())
+    intent_of("test", 0, size).plan
 }
 
 /// The cluster that `plan(size)` makes.
-pub(super) fn planned(size: u32) -> ClusterId {
+pub(crate) fn planned(size: u32) -> ClusterId {
     plan(size).cluster_id
 }
 
 /// The ID that the pod has in a founded cluster.
-pub(super) fn static_id(n: u32) -> MemberId {
+pub(crate) fn static_id(n: u32) -> MemberId {
     identity::member_id(&[url(n)], "test/etcd")
 }
 
@@ -58,12 +59,12 @@ pub(super) fn disk_id(n: u32) -> DiskId {
 }
 
 /// The disks of the first pods, as a PREPARED has them.
-pub(super) fn disks(size: u32) -> Disks {
+pub(super) fn disks(size: u32) -> BTreeMap<PodName, DiskId> {
     (0..size).map(|n| (pod(n), disk_id(n))).collect()
 }
 
 /// A voter that runs.
-pub(super) fn voter(n: u32, id: MemberId) -> Member {
+pub(crate) fn voter(n: u32, id: MemberId) -> Member {
     Member {
         id,
         name: format!("etcd-{n}"),
@@ -74,64 +75,40 @@ pub(super) fn voter(n: u32, id: MemberId) -> Member {
 }
 
 /// A founder that runs, under its static ID.
-pub(super) fn founder(n: u32) -> Member {
+pub(crate) fn founder(n: u32) -> Member {
     voter(n, static_id(n))
 }
 
 /// A member that has never started.
-pub(super) fn unstarted(n: u32, id: MemberId) -> Member {
+pub(crate) fn unstarted(n: u32, id: MemberId) -> Member {
     Member { name: String::new(), client_urls: vec![], ..voter(n, id) }
 }
 
-pub(super) fn learner(member: Member) -> Member {
+pub(crate) fn learner(member: Member) -> Member {
     Member { is_learner: true, ..member }
 }
 
 /// One row: the facts, to be filled in, and what must follow.
 #[derive(Clone)]
-pub(super) struct Row {
-    pub(super) intent: Intent,
-    pub(super) seen: Observation,
+pub(crate) struct Row {
+    pub(crate) intent: Intent,
+    pub(crate) seen: Observation,
 }
 
 /// A pod whose disk has nothing but an ID, ten seconds after its start; its own name and the founders' are published.
-pub(super) fn row(own: u32, size: u32) -> Row {
-    let intent = Intent {
-        pod: pod(own),
-        name: format!("etcd-{own}"),
-        namespace: "test".to_owned(),
-        service: Some("etcd".to_owned()),
-        domain: "cluster.local".to_owned(),
-        peer_urls: vec![url(own)],
-        client_urls: vec![format!("http://etcd-{own}.etcd.test.svc:2379").parse().unwrap()],
-        plan: plan(size),
-        ordinal_start: 0,
-        discovery: Discovery::Srv,
-        state: State::Auto,
-        join_as: JoinAs::Learner,
-        on_lost_data: OnLostData::Replace,
-        on_removed: OnRemoved::Rejoin,
-        force_new_cluster: false,
-        learners_max: 1,
-        hold: false,
-        timeout: None,
-    };
+pub(crate) fn row(own: u32, size: u32) -> Row {
+    let intent = intent_of("test", own, size);
     let journal = Journal::of_new_disk(disk_id(own), pod(own), "test".to_owned(), "etcd".to_owned());
     let named = (0..size).map(pod).chain([pod(own)]).collect();
     let since = Since { start: Duration::from_secs(10), step: Duration::from_secs(10), ..Since::default() };
     let seen = Observation {
         process_id: ProcessId::from("me"),
-        disk: Disk {
-            wal: Wal::Absent,
-            db: false,
-            journal: JournalFile::Valid(journal),
-            pairing: Pairing::NotNeeded,
-            misplaced_wal: None,
-        },
+        disk: Disk { journal: JournalFile::Valid(journal), ..Disk::blank() },
         dns: Dns { own: OwnName::Ours, service: ServiceRecords::Pods(named), hosts: BTreeMap::new() },
         peers: BTreeMap::new(),
         hearing: Hearing::default(),
         pods_wanted: None,
+        image: Image::default(),
         since,
     };
     let row = Row { intent, seen };
@@ -140,17 +117,17 @@ pub(super) fn row(own: u32, size: u32) -> Row {
 }
 
 impl Row {
-    pub(super) fn intent(mut self, change: impl FnOnce(&mut Intent)) -> Self {
+    pub(crate) fn intent(mut self, change: impl FnOnce(&mut Intent)) -> Self {
         change(&mut self.intent);
         self
     }
 
-    pub(super) fn seen(mut self, change: impl FnOnce(&mut Observation)) -> Self {
+    pub(crate) fn seen(mut self, change: impl FnOnce(&mut Observation)) -> Self {
         change(&mut self.seen);
         self
     }
 
-    pub(super) fn journal(mut self, change: impl FnOnce(&mut Journal)) -> Self {
+    pub(crate) fn journal(mut self, change: impl FnOnce(&mut Journal)) -> Self {
         if let JournalFile::Valid(journal) = &mut self.seen.disk.journal {
             change(journal);
         }
@@ -162,7 +139,7 @@ impl Row {
     }
 
     /// PREPARED under the plan in force, with the disks that the pods have.
-    pub(super) fn prepared(self) -> Self {
+    pub(crate) fn prepared(self) -> Self {
         let (plan, own) = (self.intent.plan.clone(), self.intent.static_id().unwrap());
         let heard = disks(plan.founders.len() as u32);
         self.stage(Stage::Prepared { plan, static_id: own, disks: heard })
@@ -173,9 +150,9 @@ impl Row {
     }
 
     /// A WAL of this member of the planned cluster, up to term 3 and index 30.
-    pub(super) fn wal(self, member_id: MemberId) -> Self {
+    pub(crate) fn wal(self, member_id: MemberId) -> Self {
         let cluster_id = self.intent.plan.cluster_id;
-        let facts = WalFacts { member_id, cluster_id, term: 3, index: 30, spoke: true, missing: None };
+        let facts = WalFacts { member_id, cluster_id, term: 3, index: 30, commit: 30, spoke: true, missing: None };
         self.seen(|seen| {
             seen.disk.wal = Wal::Present(facts);
             seen.disk.db = true;
@@ -190,7 +167,7 @@ impl Row {
         })
     }
 
-    pub(super) fn answer(mut self, n: u32, view: PeerView) -> Self {
+    pub(crate) fn answer(mut self, n: u32, view: PeerView) -> Self {
         self.seen.peers.insert(pod(n), Answer { asked: 100, answered: 101, url: url(n), view });
         if let ServiceRecords::Pods(named) = &mut self.seen.dns.service {
             named.insert(pod(n));
@@ -198,7 +175,7 @@ impl Row {
         self
     }
 
-    pub(super) fn statement(&self, n: u32, kind: Kind, process: &str) -> Statement {
+    pub(crate) fn statement(&self, n: u32, kind: Kind, process: &str) -> Statement {
         Statement {
             version: Statement::VERSION,
             pod: pod(n),
@@ -212,7 +189,7 @@ impl Row {
     }
 
     /// This program waits at a peer, and says this.
-    pub(super) fn says(self, n: u32, kind: Kind) -> Self {
+    pub(crate) fn says(self, n: u32, kind: Kind) -> Self {
         let statement = self.statement(n, kind, "theirs");
         self.answer(n, PeerView::Waiting(statement))
     }
@@ -223,31 +200,32 @@ impl Row {
         self.says(n, Kind::Prepared(heard))
     }
 
-    pub(super) fn says_data(self, n: u32) -> Self {
+    pub(crate) fn says_data(self, n: u32) -> Self {
         let cluster_id = self.intent.plan.cluster_id;
         self.says(n, Kind::Data { member_id: static_id(n), cluster_id, term: 3, index: 30 })
     }
 
-    pub(super) fn silent(self, n: u32) -> Self {
+    pub(crate) fn silent(self, n: u32) -> Self {
         self.answer(n, PeerView::Silent(Silence::Refused(format!("10.0.0.{n}:2380"))))
     }
 
-    pub(super) fn no_record(mut self, n: u32) -> Self {
+    pub(crate) fn no_record(mut self, n: u32) -> Self {
         self = self.answer(n, PeerView::Silent(Silence::NoAddress(DnsFailure::NxDomain)));
         if let ServiceRecords::Pods(named) = &mut self.seen.dns.service {
             named.remove(&pod(n));
         }
+        self.seen.dns.hosts.insert(url(n).host, Resolution::Failed(DnsFailure::NxDomain));
         self
     }
 
     /// An etcd without a leader.
-    pub(super) fn runs(self, n: u32, cluster_id: ClusterId, members: Option<Vec<Member>>) -> Self {
+    pub(crate) fn runs(self, n: u32, cluster_id: ClusterId, members: Option<Vec<Member>>) -> Self {
         let list = Err(ListFailure::NoLeader);
         self.answer(n, PeerView::Etcd(EtcdView { cluster_id, members, version: None, list }))
     }
 
     /// These pods run etcd, and each gives this list, linearizably and locally: term 5, index 50.
-    pub(super) fn led(self, by: &[u32], cluster_id: ClusterId, members: &[Member]) -> Self {
+    pub(crate) fn led(self, by: &[u32], cluster_id: ClusterId, members: &[Member]) -> Self {
         by.iter().fold(self, |row, n| {
             let list = MemberList {
                 cluster_id,
@@ -271,7 +249,7 @@ impl Row {
         self
     }
 
-    pub(super) fn decide(&self) -> Decision {
+    pub(crate) fn decide(&self) -> Decision {
         decide(&self.intent, &self.seen)
     }
 
@@ -309,7 +287,7 @@ impl Row {
 }
 
 /// A restart on the own WAL.
-pub(super) fn restart(member_id: MemberId, cluster_id: ClusterId) -> Start {
+pub(crate) fn restart(member_id: MemberId, cluster_id: ClusterId) -> Start {
     Start {
         state: InitialClusterState::Existing,
         initial_cluster: None,

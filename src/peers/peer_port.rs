@@ -45,10 +45,13 @@ pub(super) async fn ask(
         }
         match port.etcd().await? {
             Some(view) => Ok(PeerView::Etcd(view)),
-            None => Err(port.not_etcd("has neither a statement nor /members (404)")),
+            None => Err(port.not_etcd("has neither a statement nor /members")),
         }
     };
     match timeout_at(question.deadline, work).await {
+        Ok(Err(Silence::Unreachable(_))) if port.wants_tls().await => {
+            Err(Silence::Tls { address: port.socket(), reason: connect::UNASKED_TLS.to_owned() })
+        }
         Ok(answer) => answer,
         Err(_) => Err(port.tls_failure().unwrap_or_else(|| Silence::TimedOut(port.socket()))),
     }
@@ -110,20 +113,19 @@ impl PeerPort<'_> {
         Ok(Some(statement))
     }
 
-    /// etcd's view, without the client port's part; none where there is no such page.
+    /// etcd's view, without the client port's part; none where there is no such page, as with a pod that waits by now.
     async fn etcd(&mut self) -> Result<Option<EtcdView>, Silence> {
         let reply = self.get("/members", MEMBERS_BYTES_MAX).await?;
         match reply.head.status {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
+            StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE => return Ok(None),
             other => return Err(self.not_etcd(&format!("answers {other} to /members"))),
         }
         let id = reply.head.headers.get("x-etcd-cluster-id").and_then(|id| id.to_str().ok());
         let cluster_id = id.and_then(|id| id.parse::<ClusterId>().ok());
         let cluster_id = cluster_id.ok_or_else(|| self.not_etcd("gives no X-Etcd-Cluster-Id with /members"))?;
-        let members: Option<Vec<PeerPortMember>> = serde_json::from_slice(&reply.body)
+        let members = parse_members(&reply.body)
             .map_err(|error| self.not_etcd(&format!("gives /members that cannot be read: {error}")))?;
-        let members = members.map(|members| members.into_iter().map(Member::from).collect());
         // The rest stands without it.
         let version = self.get("/version", VERSION_BYTES_MAX).await.ok();
         let version: Option<EtcdVersion> = version.and_then(|reply| serde_json::from_slice(&reply.body).ok());
@@ -185,6 +187,14 @@ impl PeerPort<'_> {
         }
     }
 
+    /// It has closed a plain connection without a word, as etcd does where it wants TLS, and as many do for other reasons.
+    async fn wants_tls(&self) -> bool {
+        let wire = self.connection.as_ref().map(|open| &open.wire);
+        let is_closed = wire.and_then(Wire::closed_unheard) == Some(ClosedUnheard::Plain);
+        let socket = SocketAddr::new(self.address, self.question.url.port);
+        is_closed && connect::speaks_tls(socket, self.question.deadline).await
+    }
+
     fn tls_failure(&self) -> Option<Silence> {
         let reason = self.connection.as_ref()?.wire.tls_failure()?;
         Some(Silence::Tls { address: self.socket(), reason })
@@ -211,6 +221,15 @@ fn request(question: &Question, asker: &Asker, path: &str) -> http::Result<Reque
         None => request,
     };
     request.body(Empty::new())
+}
+
+/// Reads the body of etcd's `/members`; none is `null`, which an etcd says whose WAL has no entry yet.
+///
+/// # Errors
+/// It is not JSON, or no list of members.
+pub fn parse_members(body: &[u8]) -> serde_json::Result<Option<Vec<Member>>> {
+    let members: Option<Vec<PeerPortMember>> = serde_json::from_slice(body)?;
+    Ok(members.map(|members| members.into_iter().map(Member::from).collect()))
 }
 
 /// A member as `/members` shows it: IDs are decimal numbers, and Go writes an empty list as `null`.

@@ -165,7 +165,7 @@ async fn a_learner_says_so_and_a_removed_member_is_not_listed() {
         let endpoints = [members[0].endpoint()];
         let deadline = Instant::now() + Duration::from_secs(5);
         let writer = Writer { cluster_id: list.cluster_id, endpoints: &endpoints, access: &access, deadline };
-        let added = writer.add(std::slice::from_ref(&learner.peer_url), JoinAs::Learner).await.unwrap();
+        let added = writer.add(std::slice::from_ref(&learner.peer_url), JoinAs::Learner, 1).await.unwrap();
         learner.start(&format!("{},{}", members[0].entry(), learner.entry()), "existing");
         let mut seen = Vec::new();
         loop {
@@ -291,6 +291,26 @@ async fn a_waiting_pod_states_its_case_and_hears_who_asks() {
 }
 
 #[tokio::test]
+async fn a_pod_that_ran_etcd_and_waits_now_is_heard() {
+    let listener = TcpListener::bind((LOCAL, 0)).await.unwrap();
+    let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let body = serde_json::to_string(&statement("etcd-0", "etcd")).unwrap();
+    // What the roll call says to `/members`, and then to the statement's path.
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for answer in [http("503 Service Unavailable", "waits"), http("200 OK", &body)] {
+            let mut buffer = vec![0; 4096];
+            assert!(stream.read(&mut buffer).await.unwrap() > 0);
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    let client = client();
+    client.memory().entry(PodName::from("etcd-0")).or_default().was_etcd = true;
+    let answer = client.ask_peer_port(&question("etcd-0", &url, 1000)).await;
+    assert_eq!(answer.view, PeerView::Waiting(statement("etcd-0", "etcd")));
+}
+
+#[tokio::test]
 async fn what_is_no_usable_answer_is_told_apart() {
     let body = |pod: &str, service: &str| serde_json::to_string(&statement(pod, service)).unwrap();
     let other_version = body("etcd-0", "etcd").replace("\"version\":1", "\"version\":2");
@@ -325,6 +345,22 @@ async fn what_is_no_usable_answer_is_told_apart() {
     let refused = silence_of(ask(&client(), &refused).await);
     assert!(matches!(refused, Silence::Refused(_)), "{refused:?}");
     insta::assert_snapshot!(table);
+}
+
+/// That a port which wants TLS closes so, too, is no reason to think that this one does.
+#[tokio::test]
+async fn a_connection_that_is_closed_without_a_word_is_no_rejection() {
+    let listener = TcpListener::bind((LOCAL, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+        }
+    });
+    let view = ask(&client(), &question("m1", &format!("http://127.0.0.1:{port}"), 500)).await;
+    assert!(!view.is_rejection(), "{view:?}");
+    assert!(silence_of(view).to_string().contains("the connection was closed without an answer"));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::cli::Invocation;
 use crate::config_file::ConfigFile;
 use crate::flags::EtcdSettings;
 use crate::intent::{Discovery, Founder, Intent, Plan};
+use crate::kube_api::ApiPlace;
 use crate::names::{PodName, Scheme, Url};
 use crate::options;
 
@@ -70,6 +71,7 @@ pub fn resolve(
         etcd_settings: etcd,
         config_file,
         etcd: values.etcd,
+        etcd_here: values.etcd_here,
         data_dir,
         wal_dir,
         listen_peer_urls: urls.listen_peer,
@@ -81,10 +83,22 @@ pub fn resolve(
         credentials: credentials(given, variable, surroundings)?,
         dns_server: values.dns_server,
         status_address: values.status_address,
+        kube_api: kube_api(variable, surroundings)?,
         dry_run: values.dry_run,
         log: values.log,
         log_format: values.log_format,
         warnings,
+    })
+}
+
+/// The API server as Kubernetes names it to each container.
+fn kube_api(env: impl Fn(&str) -> Option<String>, surroundings: &Surroundings<'_>) -> Result<ApiPlace, SettingsError> {
+    let port = env("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    let bad = || SettingsError::config(format!("KUBERNETES_SERVICE_PORT={port} is no port"), "leave it to Kubernetes");
+    Ok(ApiPlace {
+        host: env("KUBERNETES_SERVICE_HOST"),
+        port: port.parse().map_err(|_| bad())?,
+        service_account: surroundings.service_account.clone(),
     })
 }
 

@@ -46,12 +46,13 @@ fn read_file(path: &Path) -> io::Result<String> {
 }
 
 /// What comes of these arguments (by blanks) and these variables (`NAME=VALUE`, by blanks).
-fn settings(args: &str, env: &str) -> Result<Settings, SettingsError> {
+pub(crate) fn settings(args: &str, env: &str) -> Result<Settings, SettingsError> {
     let env = environment(env);
     let surroundings = Surroundings {
         hostname: String::new(),
         working_dir: "/".into(),
         resolv_conf: None,
+        service_account: "/account".into(),
         service_account_namespace: None,
         read_file: &read_file,
         has_ipv4: true,
@@ -84,7 +85,7 @@ fn pod(ordinal: u32) -> String {
     format!("HOSTNAME=etcd-{ordinal} SERVICE_NAME=etcd K8S_NAMESPACE=default")
 }
 
-/// The arguments of the seed's manifest, as Kubernetes expands them in the pod `etcd-N`.
+/// The arguments of etcd's documented manifest, as Kubernetes expands them in the pod `etcd-N`.
 fn seed_args(ordinal: u32) -> String {
     format!(
         "--name=etcd-{ordinal} --data-dir=/data --wal-dir=/data/wal --listen-peer-urls=http://0.0.0.0:2380 \
@@ -563,5 +564,18 @@ fn flags_become_a_configuration_file() {
     for args in ["--peer-crl-file=/crl", "--new-flag=1"] {
         let error = config_text(&settings(args, &env).unwrap(), &start(InitialClusterState::New, None)).unwrap_err();
         assert!(error.message.contains(args), "{error}");
+    }
+}
+
+#[test]
+fn a_program_of_this_container_is_not_taken_for_the_etcd_of_another() {
+    let env = "POD_NAME=etcd-0 SERVICE_NAME=etcd POD_NAMESPACE=ns BOOTSTRAP_INITIAL_CLUSTER_SIZE=3";
+    let here = |args: &str, more: &str| settings(args, &format!("{env} {more}")).unwrap().etcd_here;
+    for args in ["run", "plan", "check"] {
+        assert_eq!(here(args, ""), Some("/usr/local/bin/etcd".into()), "{args}");
+    }
+    for args in ["render --output=/config/etcd.yaml", "sidecar --output=/config/etcd.yaml"] {
+        assert_eq!(here(args, ""), None, "{args}");
+        assert_eq!(here(args, "BOOTSTRAP_ETCD=/opt/etcd"), Some("/opt/etcd".into()), "{args}");
     }
 }

@@ -4,6 +4,7 @@ use super::urls::{Urls, shown};
 use super::{SettingsError, TlsFiles};
 use crate::flags::EtcdSettings;
 use crate::names::{Scheme, Url};
+use crate::tls::Allowed;
 
 /// TLS on the peer port, both as a server and as a client.
 ///
@@ -13,13 +14,18 @@ pub(super) fn peer(etcd: &EtcdSettings) -> Result<TlsFiles, SettingsError> {
     let (cert, key) = pair(etcd, "peer-cert-file", "peer-key-file")?;
     let (dial_cert, dial_key) = pair(etcd, "peer-client-cert-file", "peer-client-key-file")?;
     Ok(TlsFiles {
+        auto_tls: etcd.is_true("peer-auto-tls") && cert.is_none(),
         cert: cert.map(Into::into),
         key: key.map(Into::into),
         dial_cert: dial_cert.map(Into::into),
         dial_key: dial_key.map(Into::into),
         trusted_ca: etcd.get("peer-trusted-ca-file").map(Into::into),
+        crl: etcd.get("peer-crl-file").map(Into::into),
         client_cert_auth: etcd.is_true("peer-client-cert-auth"),
-        auto_tls: etcd.is_true("peer-auto-tls"),
+        allowed: Allowed {
+            common_name: etcd.get("peer-cert-allowed-cn").map(str::to_owned),
+            hostname: etcd.get("peer-cert-allowed-hostname").map(str::to_owned),
+        },
     })
 }
 
@@ -30,6 +36,7 @@ pub(super) fn peer(etcd: &EtcdSettings) -> Result<TlsFiles, SettingsError> {
 pub(super) fn client(etcd: &EtcdSettings, env: impl Fn(&str) -> Option<String>) -> Result<TlsFiles, SettingsError> {
     let server = pair(etcd, "cert-file", "key-file")?;
     let dialled = pair(etcd, "client-cert-file", "client-key-file")?;
+    let auto_tls = etcd.is_true("auto-tls") && server.0.is_none();
     let (cert, key) = match (env("ETCDCTL_CERT"), env("ETCDCTL_KEY")) {
         (Some(cert), Some(key)) => (Some(cert), Some(key)),
         (None, None) if dialled.0.is_some() => dialled,
@@ -43,8 +50,10 @@ pub(super) fn client(etcd: &EtcdSettings, env: impl Fn(&str) -> Option<String>) 
         dial_cert: None,
         dial_key: None,
         trusted_ca: env("ETCDCTL_CACERT").or_else(|| etcd.get("trusted-ca-file").map(str::to_owned)).map(Into::into),
+        crl: None,
         client_cert_auth: etcd.is_true("client-cert-auth"),
-        auto_tls: etcd.is_true("auto-tls"),
+        auto_tls,
+        allowed: Allowed::default(),
     })
 }
 

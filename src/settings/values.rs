@@ -33,6 +33,7 @@ pub(super) struct Values {
     pub(super) timeout: Option<Duration>,
     pub(super) status_address: SocketAddr,
     pub(super) etcd: PathBuf,
+    pub(super) etcd_here: Option<PathBuf>,
     pub(super) dns_server: Option<SocketAddr>,
     pub(super) dry_run: bool,
     pub(super) hold: bool,
@@ -54,6 +55,8 @@ pub(super) fn values(given: &Invocation, has_ipv6: bool) -> Result<Values, Setti
     let timeout = parsed(given, options::TIMEOUT, "a duration (30s, 5m) or seconds; 0 waits for ever", duration)?;
     let timeout = timeout.unwrap_or(if waits_for_ever { Duration::ZERO } else { TIMEOUT_COMMANDS });
     let status = parsed(given, options::STATUS_ADDRESS, "[IP]:PORT, such as :2382", |text| listener(text, has_ipv6))?;
+    let etcd: PathBuf = given.option(options::ETCD).unwrap_or("/usr/local/bin/etcd").into();
+    let is_here = !given.beside_etcd || given.option(options::ETCD).is_some();
     Ok(Values {
         ordinal_start: parsed(given, options::ORDINAL_START, "a number, 0 as a rule", small)?.unwrap_or(0),
         initial_cluster_size: parsed(given, options::INITIAL_CLUSTER_SIZE, "a number from 1 to 99", size)?,
@@ -64,7 +67,8 @@ pub(super) fn values(given: &Invocation, has_ipv6: bool) -> Result<Values, Setti
         on_removed: choice(given, options::ON_REMOVED)?.unwrap_or(OnRemoved::Rejoin),
         timeout: (!timeout.is_zero()).then_some(timeout),
         status_address: status.unwrap_or(SocketAddr::new(unspecified(has_ipv6), 2382)),
-        etcd: given.option(options::ETCD).unwrap_or("/usr/local/bin/etcd").into(),
+        etcd_here: is_here.then(|| etcd.clone()),
+        etcd,
         dns_server: parsed(given, options::DNS_SERVER, "IP or IP:PORT", resolver)?,
         dry_run: parsed(given, options::DRY_RUN, "true or false", switch)?.unwrap_or(false),
         hold: parsed(given, options::HOLD, "true or false", switch)?.unwrap_or(false),

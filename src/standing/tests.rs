@@ -21,7 +21,7 @@ fn disk(change: impl FnOnce(&mut Journal)) -> Disk {
 }
 
 fn wal(spoke: bool) -> Wal {
-    Wal::Present(WalFacts { member_id: ID, cluster_id: CLUSTER, term: 2, index: 4, spoke, missing: None })
+    Wal::Present(WalFacts { member_id: ID, cluster_id: CLUSTER, term: 2, index: 4, commit: 4, spoke, missing: None })
 }
 
 fn prepared(plan: Plan) -> Stage {

@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
+use super::requests::Replays;
 use crate::disk_error::{DiskError, errno};
 
 /// No record is longer: etcd's own limit is `--max-request-bytes`, 1.5 MiB unless set.
@@ -18,6 +19,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 const BLOCK_BYTES: u64 = 4 << 10;
 /// How much is read at either end of a segment, at the least, where not all of it is.
 const STRETCH_BYTES: u64 = 1 << 20;
+/// The kind of an entry that changes no membership.
+const NORMAL: u64 = 0;
 /// A torn write leaves whole sectors of zeros.
 const SECTOR_BYTES: u64 = 512;
 
@@ -61,10 +64,16 @@ pub(super) struct Seen {
     pub(super) crc: u32,
     pub(super) owner: Option<(u64, u64)>,
     pub(super) term: u64,
+    /// The term of the last entry, or of a snapshot that came after it.
+    pub(super) entry_term: u64,
     pub(super) index: Option<u64>,
     pub(super) commit: u64,
     pub(super) spoke: bool,
     pub(super) snapshot: (u64, u64),
+    /// Which requests count as such that cannot be replayed; none where nobody wants to know.
+    pub(super) replays: Option<Replays>,
+    /// The indices of the entries with such requests, ascending.
+    pub(super) unreplayable: Vec<u64>,
 }
 
 /// Scans a segment from its file. The inner error says what is wrong with it.
@@ -268,11 +277,17 @@ impl Seen {
                 self.owner = Some((member, cluster));
             }
             2 => {
-                let [term, index] = numbers(data, [2, 3]).ok_or(bad)?;
+                let ([kind, term, index], request) = fields(data, [1, 2, 3], 4).ok_or(bad)?;
                 self.term = self.term.max(term);
                 // An entry replaces all that had its index or a higher one.
-                self.index = Some(index);
+                (self.index, self.entry_term) = (Some(index), term);
                 self.spoke = true;
+                if let Some(replays) = self.replays {
+                    self.unreplayable.truncate(self.unreplayable.partition_point(|before| *before < index));
+                    if kind == NORMAL && !replays.takes(request) {
+                        self.unreplayable.push(index);
+                    }
+                }
             }
             3 => {
                 let [term, commit] = numbers(data, [1, 3]).ok_or(bad)?;
@@ -285,7 +300,7 @@ impl Seen {
                 self.snapshot = (index, term);
                 // One that a leader sent is ahead of the entries.
                 if self.index.is_some_and(|last| last < index) || (self.index.is_none() && index > 0) {
-                    self.index = Some(index);
+                    (self.index, self.entry_term) = (Some(index), term);
                 }
                 self.term = self.term.max(term);
             }
@@ -297,7 +312,7 @@ impl Seen {
 
 /// The varint fields with these tags, 0 where there is none, and the last of these, a bytes field, without a copy;
 /// nothing if the message cannot be parsed.
-fn fields<const N: usize>(mut message: &[u8], tags: [u32; N], bytes_tag: u32) -> Option<([u64; N], &[u8])> {
+pub(super) fn fields<const N: usize>(mut message: &[u8], tags: [u32; N], bytes_tag: u32) -> Option<([u64; N], &[u8])> {
     let mut values = [0; N];
     let mut bytes: &[u8] = &[];
     while !message.is_empty() {

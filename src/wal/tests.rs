@@ -464,3 +464,56 @@ fn a_real_wal_dir_elsewhere_is_read_too() {
         assert!(matches!(read(&wal, Depth::Ends).unwrap(), Log::Unreadable { .. }), "{version}");
     }
 }
+
+/// `{1 ID, 2 method, 3 path}`: a request in the form of the v2 API.
+fn v2(method: &str, path: &str) -> Vec<u8> {
+    let text = |tag: u8, text: &str| [&[tag << 3 | 2, text.len() as u8], text.as_bytes()].concat();
+    [varint(1, 7), text(2, method), text(3, path)].concat()
+}
+
+#[test]
+fn requests_that_a_newer_etcd_cannot_replay_are_found_behind_the_last_snapshot() {
+    let put = [0x22, 2, 10, 0];
+    let attributes = v2("PUT", "/0/members/2e1259d415f2a040/attributes");
+    let unreplayable = |entries: &[(u64, &[u8])], snapshot: u64, commit: u64, replays| {
+        let mut writer = Writer::with_head(MEMBER, CLUSTER);
+        entries.iter().for_each(|(index, request)| writer.entry(2, *index, request));
+        if snapshot > 0 {
+            writer.snapshot(snapshot, 2);
+        }
+        writer.state(2, commit);
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FIRST), &writer.bytes).unwrap();
+        let Log::Present(content) = read(dir.path(), Depth::Ends).unwrap() else { panic!() };
+        super::unreplayable(&content, replays).unwrap()
+    };
+    let (any, most) = (Replays::None, Replays::Membership);
+    for (replays, request, taken) in [
+        (any, &put[..], true),
+        (any, &[], true),
+        (any, &attributes, false),
+        (most, &attributes, true),
+        (most, &v2("PUT", "/0/version"), true),
+        (most, &v2("QGET", ""), false),
+        (most, &v2("PUT", "/1/key"), false),
+        (any, b"\xff\xff", true),
+    ] {
+        let found = unreplayable(&[(1, &put), (2, request)], 0, 2, replays);
+        assert_eq!(found, (!taken).then_some(2), "{replays:?} {request:?}");
+    }
+    assert_eq!(unreplayable(&[(1, &attributes), (2, &put)], 1, 2, any), None, "before the snapshot");
+    assert_eq!(unreplayable(&[(1, &attributes), (2, &attributes)], 1, 2, any), Some(2));
+    assert_eq!(unreplayable(&[(1, &put), (2, &attributes)], 0, 1, any), None, "not committed");
+    assert_eq!(unreplayable(&[(1, &put), (2, &attributes), (2, &put)], 0, 2, any), None, "overwritten");
+}
+
+#[test]
+fn the_terms_in_which_a_member_only_campaigned_are_not_those_of_its_entries() {
+    let mut writer = sample();
+    writer.state(99, 20);
+    let Log::Present(content) = log_of(&[(FIRST, &writer.bytes)]) else { panic!() };
+    assert_eq!((content.term, content.entry_term, content.index, content.commit), (99, 3, 20, 20));
+    writer.snapshot(1000, 7);
+    let Log::Present(content) = log_of(&[(FIRST, &writer.bytes)]) else { panic!() };
+    assert_eq!((content.entry_term, content.index), (7, 1000));
+}

@@ -71,20 +71,27 @@ fn removed_by_a_list_that_no_majority_gives_is_not_archived() {
     if let PeerView::Etcd(etcd) = &mut row.seen.peers.get_mut(&pod(1)).unwrap().view {
         etcd.members = Some(all());
     }
-    let early = row.clone().seen(|seen| seen.since.start = Duration::from_millis(900));
+    let early = row.clone().seen(|seen| seen.since.start = Duration::from_millis(899));
     early.waits(Rule::DataGrace);
     row.starts(Rule::DataRestart, restart(static_id(2), planned(3)));
 }
 
 #[test]
 fn a_younger_cluster_is_refused() {
-    for (term, index) in [(6, 30), (3, 51), (6, 51)] {
-        let row = me().wal_facts(|facts| (facts.term, facts.index) = (term, index));
+    // The leader is at term 5, and has committed 50.
+    for place in [(6, 30, 30), (5, 51, 50), (6, 51, 0), (4, 51, 51), (3, 60, 51)] {
+        let row = me().wal_facts(|facts| (facts.term, facts.index, facts.commit) = place);
         row.led(&[0, 1], planned(3), &without_me()).refuses(Rule::DataAheadOfCluster, 69);
     }
-    let level = me().wal_facts(|facts| (facts.term, facts.index) = (5, 50));
-    let archive = Step::Archive { member_id: Some(static_id(2)), cluster_id: Some(planned(3)), never_spoke: false };
-    level.led(&[0, 1], planned(3), &without_me()).takes(Rule::DataRemoved, archive);
+}
+
+#[test]
+fn a_tail_that_was_never_committed_is_no_sign_of_a_younger_cluster() {
+    for place in [(5, 50, 50), (4, 50, 50), (4, 99, 50), (1, 1000, 3)] {
+        let row = me().wal_facts(|facts| (facts.term, facts.index, facts.commit) = place);
+        let archive = Step::Archive { member_id: Some(static_id(2)), cluster_id: Some(planned(3)), never_spoke: false };
+        row.led(&[0, 1], planned(3), &without_me()).takes(Rule::DataRemoved, archive);
+    }
 }
 
 #[test]
@@ -115,12 +122,12 @@ fn another_cluster_without_a_leader_is_no_reason_to_wait() {
 }
 
 #[test]
-fn no_leader_starts_after_a_second() {
+fn no_leader_starts_within_a_second() {
     let row = me().silent(0).no_record(1);
     row.starts(Rule::DataRestart, restart(static_id(2), planned(3)));
     let at = |millis| row.clone().seen(|seen| seen.since.start = Duration::from_millis(millis));
-    at(999).waits(Rule::DataGrace);
-    at(1000).starts(Rule::DataRestart, restart(static_id(2), planned(3)));
+    at(899).waits(Rule::DataGrace);
+    at(900).starts(Rule::DataRestart, restart(static_id(2), planned(3)));
 }
 
 #[test]
@@ -157,12 +164,21 @@ fn before_the_service_was_asked_nobody_knows_that_nobody_leads() {
 }
 
 #[test]
+fn who_was_about_to_leave_waits_for_a_leader_longer_and_not_for_ever() {
+    let leaving = Leaving { member_id: static_id(2), cluster_id: planned(3) };
+    let row = me().silent(0).silent(1).journal(|journal| journal.leaving = Some(leaving));
+    let at = |millis| row.clone().seen(|seen| seen.since.start = Duration::from_millis(millis));
+    at(7_999).waits(Rule::DataGrace);
+    at(8_000).starts(Rule::DataRestart, restart(static_id(2), planned(3)));
+}
+
+#[test]
 fn unconfirmed_starts_wait_longer() {
-    for (starts, seconds) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 8), (200, 8)] {
+    for (starts, millis) in [(0, 900), (1, 1800), (2, 3600), (3, 7200), (4, 8000), (200, 8000)] {
         let row = me().silent(0).silent(1).journal(|journal| journal.unconfirmed_starts = starts);
         let at = |millis| row.clone().seen(|seen| seen.since.start = Duration::from_millis(millis));
-        at(seconds * 1000 - 1).waits(Rule::DataGrace);
-        at(seconds * 1000).starts(Rule::DataRestart, restart(static_id(2), planned(3)));
+        at(millis - 1).waits(Rule::DataGrace);
+        at(millis).starts(Rule::DataRestart, restart(static_id(2), planned(3)));
     }
 }
 
@@ -210,8 +226,24 @@ fn a_wal_that_never_spoke_is_kept_where_the_journal_is_about_another_id() {
 #[test]
 fn force_new_cluster_starts_once() {
     let row = me().silent(0).silent(1).intent(|intent| intent.force_new_cluster = true);
-    let forced = Start { force_new_cluster: true, ..restart(static_id(2), planned(3)) };
-    row.starts(Rule::ForceNewCluster, forced);
+    let forced = || Start { force_new_cluster: true, ..restart(static_id(2), planned(3)) };
+    row.starts(Rule::ForceNewCluster, forced());
     row.journal(|journal| journal.forced_new_cluster = true)
         .starts(Rule::DataRestart, restart(static_id(2), planned(3)));
+    // Empty pods that wait for it, and survivors without a leader, hold nothing back.
+    let asked_at_once = |row: Row| row.seen(|seen| seen.since.start = Duration::ZERO);
+    let me = || asked_at_once(me().intent(|intent| intent.force_new_cluster = true));
+    me().says(0, Kind::WasMember).runs(1, planned(3), Some(all())).starts(Rule::ForceNewCluster, forced());
+    me().silent(0).silent(1).waits(Rule::DataGrace);
+}
+
+#[test]
+fn force_new_cluster_forces_nothing_beside_a_leader() {
+    let me = || me().intent(|intent| intent.force_new_cluster = true);
+    let listed = Start { confirmed: true, ..restart(static_id(2), planned(3)) };
+    me().led(&[0, 1], planned(3), &all()).starts(Rule::DataListed, listed);
+    // One of its peers has a leader that has removed it: a majority of them will say so.
+    me().led(&[0], planned(3), &[founder(0), founder(1)]).silent(1).waits(Rule::DataGrace);
+    let archive = Step::Archive { member_id: Some(static_id(2)), cluster_id: Some(planned(3)), never_spoke: false };
+    me().led(&[0, 1], planned(3), &[founder(0), founder(1)]).takes(Rule::DataRemoved, archive);
 }

@@ -65,7 +65,7 @@ fn a_prepared_counts_only_while_a_majority_of_its_disks_is_there() {
     renamed(all(), 1).starts(Rule::FoundAll, founding(2, 3));
     renamed(renamed(all(), 1), 0).waits(Rule::DisksChanged);
     // A peer's own record counts as well as this pod's.
-    let foreign_memory: Disks = (0..3).map(|n| (pod(n), DiskId(format!("older-{n}")))).collect();
+    let foreign_memory = (0..3).map(|n| (pod(n), DiskId(format!("older-{n}")))).collect();
     me().says_prepared(0).says(1, Kind::Prepared(foreign_memory)).waits(Rule::DisksChanged);
     // Two of two is the majority of two.
     let two = row(1, 2).prepared().says_prepared(0);

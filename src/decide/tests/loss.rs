@@ -115,7 +115,7 @@ fn every_other_means_every_other_under_the_same_plan() {
     joined.says_prepared(0).says_prepared(1).waits(Rule::LossWaits);
     // A cluster of one has nobody to ask.
     let alone = row(0, 1).prepared().journal(|journal| journal.wal_seen = Some(static_id(0)));
-    alone.waits(Rule::LossWaits);
+    assert!(alone.waits(Rule::LossWaits).contains("empty it to found a new cluster"));
 }
 
 #[test]
@@ -124,4 +124,22 @@ fn a_loss_is_refused_where_the_settings_say_so() {
         let row = row.intent(|intent| intent.on_lost_data = OnLostData::Fail).silent(0).silent(1);
         row.refuses(Rule::LossRefused, if what == "unreadable WAL" { 65 } else { 69 });
     }
+}
+
+#[test]
+fn a_lost_quorum_is_named_with_the_way_out_once_it_is_certain() {
+    let way_out = |why: &str| why.contains("BOOTSTRAP_FORCE_NEW_CLUSTER");
+    let two = [founder(0), founder(1)];
+    let blank = row(1, 2).runs(0, planned(2), Some(two.to_vec()));
+    let why = blank.waits(Rule::NoLeader);
+    assert!(way_out(&why) && why.contains("Of 2 voters only etcd-0 can have data"), "{why}");
+    assert!(way_out(
+        &row(1, 2).seen(|seen| seen.disk.db = true).runs(0, planned(2), Some(two.to_vec())).waits(Rule::LossWaits)
+    ));
+
+    let three = [founder(0), founder(1), founder(2)];
+    let survivor = row(2, 3).runs(0, planned(3), Some(three.to_vec()));
+    assert!(way_out(&survivor.clone().says(1, Kind::Blank).waits(Rule::NoLeader)));
+    assert!(!way_out(&survivor.clone().silent(1).waits(Rule::NoLeader)), "it may have data");
+    assert!(!way_out(&survivor.says_data(1).waits(Rule::NoLeader)));
 }

@@ -38,6 +38,14 @@ fn a_wal_that_is_listed_under_its_name_at_an_address_is_its_own() {
 }
 
 #[test]
+fn a_wal_that_is_listed_at_its_pod_under_another_name_is_its_own() {
+    let mut members = all();
+    members[2].name = "renamed".to_owned();
+    let listed = Start { confirmed: true, ..restart(static_id(2), planned(3)) };
+    row(2, 3).wal(static_id(2)).led(&[0, 1], planned(3), &members).starts(Rule::DataListed, listed);
+}
+
+#[test]
 fn an_interrupted_archive_is_finished_first() {
     let archiving = Archiving {
         member_id: Some(static_id(2)),

@@ -67,7 +67,7 @@ fn a_pod_that_appears_after_the_hearing_stops_it() {
 #[test]
 fn claims_of_higher_ordinals_stop_a_cluster_of_one() {
     let alone = row(0, 1).seen(|seen| seen.pods_wanted = claims(&[0, 1, 2])).heard_twice();
-    assert!(alone.waits(Rule::RollCall).contains("etcd-2"));
+    assert!(alone.waits(Rule::RollCall).contains("a PersistentVolumeClaim of etcd-1 and of etcd-2 is there"));
     let own = row(0, 1).seen(|seen| seen.pods_wanted = claims(&[0])).heard_twice();
     own.journals(Rule::Prepare, prepare(1, 0), &[]);
     let replicas = Some(PodsWanted { replicas: Some(3), claimed: BTreeSet::new() });
@@ -118,14 +118,17 @@ fn another_plan_stops_it() {
 #[test]
 fn who_is_no_founder_waits() {
     let higher = row(3, 3).says(0, Kind::Blank).says(1, Kind::Blank).says(2, Kind::Blank).heard_twice();
-    higher.waits(Rule::NotAFounder);
+    assert!(!higher.waits(Rule::NotAFounder).contains("TLS"));
+    let tls = Silence::Tls { address: "10.0.0.1:2380".to_owned(), reason: "another CA".to_owned() };
+    let why = higher.answer(1, PeerView::Silent(tls)).waits(Rule::NotAFounder);
+    assert!(why.ends_with("it waits for their cluster (etcd-1: TLS with 10.0.0.1:2380: another CA)"), "{why}");
     all_blank().heard_twice().intent(|intent| intent.state = State::Existing).waits(Rule::NotAFounder);
 }
 
 #[test]
 fn new_does_not_wait_for_silent_pods_but_for_a_majority() {
     let new = |row: Row| row.intent(|intent| intent.state = State::New).heard_twice();
-    let heard: Disks = [0, 2].map(|n| (pod(n), disk_id(n))).into();
+    let heard = [0, 2].map(|n| (pod(n), disk_id(n))).into();
     let stage = Stage::Prepared { plan: plan(3), static_id: static_id(2), disks: heard };
     new(me().says(0, Kind::Blank).silent(1)).journals(Rule::Prepare, stage, &[]);
     new(me().silent(0).silent(1)).waits(Rule::RollCall);
