@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use etcd_bootstrap::etcd_command::{EtcdCommand, command, config_text};
+use etcd_bootstrap::data_dir::Paths;
+use etcd_bootstrap::etcd_command::{EtcdCommand, command, config_text, restart_only_text};
 use etcd_bootstrap::known_flags::{KNOWN_FLAGS, Kind, known_flag};
 use etcd_bootstrap::names::ClusterId;
 use etcd_bootstrap::plan::{InitialClusterState, Start};
 use etcd_bootstrap::settings::{Settings, Surroundings, resolve};
-use etcd_bootstrap::{cli, config_file};
+use etcd_bootstrap::sidecar::locks;
+use etcd_bootstrap::{cli, config_file, unstarted};
 
 /// How long an etcd may take until it answers: this machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -154,6 +156,7 @@ impl Pod {
             hostname: "etcd-0".to_owned(),
             working_dir: self.volume.path().to_owned(),
             resolv_conf: None,
+            service_account: "/account".into(),
             service_account_namespace: None,
             read_file: &|path: &Path| std::fs::read_to_string(path),
             has_ipv4: true,
@@ -228,8 +231,13 @@ fn members(peer: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", peer)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.write_all(b"GET /members HTTP/1.0\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    // Not until it closes the connection, for which etcd takes its time.
+    while !answer.ends_with(b"]\n") {
+        let length = stream.read(&mut part).ok().filter(|length| *length > 0)?;
+        answer.extend_from_slice(&part[..length]);
+    }
+    let answer = String::from_utf8(answer).ok()?;
     answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned()).filter(|body| body.starts_with('['))
 }
 
@@ -287,6 +295,54 @@ fn etcd_starts_with_a_file_made_of_flags() {
         config_file::write(&pod.merged(), &text).unwrap();
         command.args = vec![format!("--config-file={}", pod.merged().display())];
         assert_founds(&pod, &settings, &command);
+    }
+}
+
+/// What keeps a sidecar and its etcd apart: the peer port, etcd's locks, the mark that etcd removes, and a file that can
+/// only restart.
+#[test]
+fn etcds_port_and_locks_its_mark_and_a_file_that_can_only_restart() {
+    for etcd in etcds() {
+        let pod = Pod::with_flags();
+        let settings = pod.settings(&etcd);
+        let paths = Paths::locate(&settings.data_dir, None).unwrap();
+        let own = settings.intent.static_id();
+        let first = config_text(&settings, &start(&settings, InitialClusterState::New)).unwrap();
+        let restart = restart_only_text(&settings).unwrap();
+        let log = pod.volume.path().join("log");
+        let run = |text: &str| {
+            config_file::write(&pod.merged(), text).unwrap();
+            let mut command = pod.command(&settings, InitialClusterState::New);
+            command.args = vec![format!("--config-file={}", pod.merged().display())];
+            Running::start(&command, &log)
+        };
+        let refused = |text: &str, reason: &str| {
+            assert!(!run(text).0.wait().unwrap().success());
+            let said = std::fs::read_to_string(&log).unwrap();
+            assert!(said.contains(reason), "{}: {said}", etcd.display());
+            let untouched = unstarted::read(&paths).unwrap() == own && !locks::held(&paths).unwrap();
+            assert!(untouched, "{}: {reason}", etcd.display());
+        };
+        let runs = |text: &str| {
+            let running = run(text);
+            let deadline = Instant::now() + PATIENCE;
+            while members(pod.peer).is_none() {
+                assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(&log).unwrap());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert!(locks::held(&paths).unwrap(), "{}", etcd.display());
+            assert_eq!(unstarted::read(&paths).unwrap(), None, "{}", etcd.display());
+            drop(running);
+            assert!(!locks::held(&paths).unwrap(), "{}", etcd.display());
+        };
+        unstarted::mark(&paths, own.unwrap()).unwrap();
+        let port = TcpListener::bind(("127.0.0.1", pod.peer)).unwrap();
+        refused(&first, "address already in use");
+        assert!(!paths.member_dir.join("snap").exists(), "{}: the port is taken first", etcd.display());
+        drop(port);
+        refused(&restart, "couldn't find local name");
+        runs(&first);
+        runs(&restart);
     }
 }
 

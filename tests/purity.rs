@@ -5,21 +5,26 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 11] = [
+const PURE: &[&str] = &[
     "intent",
     "journal",
     "names",
     "observation",
+    "checks",
     "cluster",
     "decide",
     "hearing",
     "identity",
+    "leaving",
     "plan",
+    "readiness",
     "span",
     "standing",
+    "turn",
+    "version",
 ];
 
-const IMPURE: [&str; 13] = [
+const IMPURE: &[&str] = &[
     "tokio",
     "etcd_client",
     "hickory",

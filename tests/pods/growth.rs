@@ -47,10 +47,28 @@ fn three_grow_to_five_one_at_a_time() {
     let mut pods = founded(&world, 3);
     for ordinal in 3..5 {
         let pod = world.pod(entrypoint(PodSpec::new(&format!("etcd-{ordinal}")), 3));
-        pod.start();
+        if ordinal == 3 {
+            starts_behind_an_old_record(&world, &pod);
+            assert_eq!(members(&pods[0]).unwrap().len(), 3, "what the others could not reach is not a member");
+            world.dns().thaw_records();
+        } else {
+            pod.start();
+        }
         pods.push(pod);
         wait_for_voters(&all(&pods), pods.len(), SOON);
     }
+}
+
+/// A blank pod whose record is still the one of its former life.
+fn starts_behind_an_old_record(world: &World, pod: &Pod) {
+    pod.edit(|spec| spec.set_env("BOOTSTRAP_HOLD", "true"));
+    pod.start();
+    says(pod, "BOOTSTRAP_HOLD");
+    world.dns().freeze_records();
+    pod.edit(|spec| spec.unset_env("BOOTSTRAP_HOLD"));
+    pod.restart();
+    says_that_its_record_is_old(pod, "still points at");
+    stays(Duration::from_secs(2), "it waits", || if pod.runs_etcd() { Err("etcd runs".to_owned()) } else { Ok(()) });
 }
 
 #[test]
@@ -81,7 +99,8 @@ fn one_grows_to_five_all_at_once() {
 fn two_sets_of_one_cluster_whose_ordinals_coincide() {
     let world = World::v4();
     let names = ["etcd-a-0", "etcd-a-1", "etcd-b-0"];
-    let cluster: Vec<String> = names.iter().map(|name| format!("{name}=http://{name}.etcd.default.svc:2380")).collect();
+    let cluster: Vec<String> =
+        names.iter().map(|name| format!("{name}={}://{name}.etcd.default.svc:2380", scheme())).collect();
     let of = |name: &str| {
         let mut spec = entrypoint(PodSpec::new(name), 3);
         spec.unset_env("BOOTSTRAP_INITIAL_CLUSTER_SIZE");
@@ -115,16 +134,18 @@ fn an_interrupted_promotion_is_finished_after_a_restart() {
 #[test]
 fn a_foreign_cluster_on_the_same_name_is_neither_joined_nor_founded_over() {
     let world = World::v4();
-    let foreign = world.pod(PodSpec::new("etcd-0").command([
+    let scheme = scheme();
+    let spec = entrypoint(PodSpec::new("etcd-0"), 1).command([
         "/usr/local/bin/etcd",
         "--name=etcd-0",
         "--data-dir=/data/etcd",
-        "--listen-peer-urls=http://0.0.0.0:2380",
-        "--listen-client-urls=http://0.0.0.0:2379",
-        "--advertise-client-urls=http://elsewhere.example:2379",
-        "--initial-advertise-peer-urls=http://elsewhere.example:2380",
-        "--initial-cluster=etcd-0=http://elsewhere.example:2380",
-    ]));
+        &format!("--listen-peer-urls={scheme}://0.0.0.0:2380"),
+        &format!("--listen-client-urls={scheme}://0.0.0.0:2379"),
+        &format!("--advertise-client-urls={scheme}://elsewhere.example:2379"),
+        &format!("--initial-advertise-peer-urls={scheme}://elsewhere.example:2380"),
+        &format!("--initial-cluster=etcd-0={scheme}://elsewhere.example:2380"),
+    ]);
+    let foreign = world.pod(spec);
     foreign.start();
     let pods = world.pods("etcd", 1..3, |spec| entrypoint(spec, 3));
     pods.iter().for_each(Pod::start);

@@ -6,24 +6,39 @@ use crate::harness::*;
 use crate::templates::*;
 
 fn life(version: &str) {
+    life_of(version, |spec| entrypoint(spec, 3), |_| {}, |_| {});
+}
+
+/// Founding, growth, and the loss of the leader's disk, under a writer. `founded` sees the three founders,
+/// `ended` all four.
+pub(crate) fn life_of(
+    version: &str,
+    template: impl Fn(PodSpec) -> PodSpec,
+    founded: impl FnOnce(&[Pod]),
+    ended: impl FnOnce(&[Pod]),
+) {
     let Some(etcd) = etcds().into_iter().find(|etcd| etcd.version.starts_with(version)) else {
-        println!("SKIPPED: no etcd {version} here; TEST_ETCDS names a directory with more");
+        skipped(&format!("no etcd {version} here; TEST_ETCDS names a directory with more"));
         return;
     };
     let world = World::v4();
-    let mut pods = world.pods("etcd", 0..3, |spec| entrypoint(spec, 3).etcd(etcd.clone()));
+    let mut pods = world.pods("etcd", 0..3, |spec| template(spec).etcd(etcd.clone()));
     pods.iter().for_each(Pod::start);
     wait_for_voters(&all(&pods), 3, SOON);
+    founded(&pods);
     let writer = Writer::start(&world, &all(&pods));
     writer.wait_for(20, SOON);
 
-    let joiner = world.pod(entrypoint(PodSpec::new("etcd-3"), 3).etcd(etcd));
+    let joiner = world.pod(template(PodSpec::new("etcd-3")).etcd(etcd));
+    let user = pods[0].spec().user;
+    joiner.edit(|spec| spec.user = user);
     joiner.start();
     pods.push(joiner);
     wait_for_voters(&all(&pods), 4, SOON);
 
     let before = members(&pods[0]).unwrap();
     let lost = leader_of(&all(&pods)).unwrap();
+    let others = members_beside(&lost, &pods);
     lost.kill();
     lost.wipe();
     lost.start();
@@ -33,11 +48,13 @@ fn life(version: &str) {
         members(&pods[0]).unwrap().iter().all(|member| member.id != old),
         "the ID of the lost disk is not used again"
     );
+    assert_eq!(members_beside(&lost, &pods), others, "no healthy member is removed");
 
     writer.wait_for(20, SOON);
     let written = writer.stop();
     assert!(written.longest_gap < Duration::from_secs(10), "{:?}", written.longest_gap);
     check(&all(&pods), &[&written], SOON).assert_clean();
+    ended(&pods);
 }
 
 #[test]

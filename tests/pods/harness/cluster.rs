@@ -44,11 +44,15 @@ pub fn etcdctl(pod: &Pod, args: &[&str]) -> Result<String, String> {
     let spec = pod.spec();
     let address = pod.addresses().first().copied();
     let address = address.ok_or_else(|| format!("{} is not there", pod.name()))?;
-    let socket = std::net::SocketAddr::new(address, CLIENT_PORT);
-    let mut env = spec.ctl_env;
+    // Certificates are for names.
+    let endpoint = match spec.scheme.as_str() {
+        "https" => format!("https://{}:{CLIENT_PORT}", spec.domain_name()),
+        _ => format!("http://{}", std::net::SocketAddr::new(address, CLIENT_PORT)),
+    };
+    let mut env = spec.ctl_env.clone();
     for (name, value) in [
         ("ETCDCTL_API", "3".to_owned()),
-        ("ETCDCTL_ENDPOINTS", format!("{}://{socket}", spec.scheme)),
+        ("ETCDCTL_ENDPOINTS", endpoint),
         ("ETCDCTL_COMMAND_TIMEOUT", "5s".to_owned()),
         ("ETCDCTL_DIAL_TIMEOUT", "2s".to_owned()),
     ] {
@@ -117,6 +121,11 @@ pub fn put(pod: &Pod, key: &str, value: &str) -> Result<(), String> {
     with_client(pod, CALL_DEADLINE, async |client| client.put(key, value, None).await.map(|_| ()))
 }
 
+/// Removes a member through this pod's.
+pub fn remove_member(through: &Pod, id: u64) -> Result<(), String> {
+    with_client(through, CALL_DEADLINE, async |client| client.member_remove(id).await.map(|_| ()))
+}
+
 /// A linearizable read.
 pub fn get(pod: &Pod, key: &str) -> Result<Option<String>, String> {
     with_client(pod, CALL_DEADLINE, async |client| {
@@ -140,18 +149,21 @@ pub fn leader_of(pods: &[&Pod]) -> Result<Pod, String> {
 /// Waits until these pods are one cluster of exactly `voters` started voters, each in agreement.
 #[track_caller]
 pub fn wait_for_voters(pods: &[&Pod], voters: usize, deadline: Duration) {
-    eventually(deadline, &format!("{voters} voters"), || {
-        agree(pods)?;
-        for pod in pods {
-            let list = members(pod)?;
-            let started = list.iter().filter(|m| m.started() && !m.learner).count();
-            if started != voters || list.len() != voters {
-                let name = pod.name();
-                return Err(format!("{name} lists {started} started voters: {list:#?}"));
-            }
+    eventually(deadline, &format!("{voters} voters"), || are_voters(pods, voters));
+}
+
+/// These pods are one cluster of exactly `voters` started voters, each in agreement.
+pub fn are_voters(pods: &[&Pod], voters: usize) -> Result<(), String> {
+    agree(pods)?;
+    for pod in pods {
+        let list = members(pod)?;
+        let started = list.iter().filter(|m| m.started() && !m.learner).count();
+        if started != voters || list.len() != voters {
+            let name = pod.name();
+            return Err(format!("{name} lists {started} started voters: {list:#?}"));
         }
-        Ok(())
-    });
+    }
+    Ok(())
 }
 
 /// Waits until each pod serves a linearizable read and all follow the same leader.

@@ -184,8 +184,8 @@ fn script(dir: &Path, spec: &PodSpec) -> String {
         format!("echo {} > proc/sys/kernel/hostname", quoted(&spec.name)),
     ];
     lines.push(bind_file(&dir.join("termination-log"), "dev/termination-log"));
-    let etcd_programs = ["etcd", "etcdctl"].map(|name| spec.etcd.dir.join(name));
-    for program in etcd_programs.iter().chain(&spec.binaries) {
+    let etcd = spec.has_etcd.then(|| spec.etcd.dir.join("etcd"));
+    for program in etcd.iter().chain([&spec.etcd.dir.join("etcdctl")]).chain(&spec.binaries) {
         let name = program.file_name().expect("a program is a file").to_string_lossy();
         lines.push(bind_file(program, &format!("usr/local/bin/{name}")));
     }

@@ -39,7 +39,7 @@ pub fn etcds() -> Vec<Etcd> {
     found.sort_by_key(Etcd::numbers);
     assert!(
         !found.is_empty(),
-        "no etcd here: install etcd-server and etcd-client, run `make etcd`, or set TEST_ETCDS to a directory with VERSION/etcd and VERSION/etcdctl"
+        "no etcd here: run `make test`, which fetches it, or set TEST_ETCDS to a directory with VERSION/etcd and VERSION/etcdctl"
     );
     found
 }

@@ -1,8 +1,12 @@
-//! A plain HTTP/1.1 GET from whatever network namespace the calling thread is in.
+//! A HTTP/1.1 GET from whatever network namespace the calling thread is in.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 #[derive(Clone, Debug)]
 pub struct HttpAnswer {
@@ -18,13 +22,29 @@ impl HttpAnswer {
     }
 }
 
-pub fn get(address: SocketAddr, path: &str, deadline: Duration) -> Result<HttpAnswer, String> {
+trait Connection: Read + Write {}
+
+impl<T: Read + Write> Connection for T {}
+
+/// How to dial with TLS, and the name that the certificate has to have.
+pub type Secure = (Arc<ClientConfig>, String);
+
+pub fn get(address: SocketAddr, secure: Option<Secure>, path: &str, deadline: Duration) -> Result<HttpAnswer, String> {
     let failed = |what: &str, e: std::io::Error| format!("GET {address}{path}: {what}: {e}");
-    let mut stream = TcpStream::connect_timeout(&address, deadline).map_err(|e| failed("connect", e))?;
-    stream
-        .set_read_timeout(Some(deadline))
-        .and_then(|()| stream.set_write_timeout(Some(deadline)))
+    let tcp = TcpStream::connect_timeout(&address, deadline).map_err(|e| failed("connect", e))?;
+    tcp.set_read_timeout(Some(deadline))
+        .and_then(|()| tcp.set_write_timeout(Some(deadline)))
         .map_err(|e| failed("set a deadline", e))?;
+    let mut stream: Box<dyn Connection> = match secure {
+        None => Box::new(tcp),
+        Some((config, host)) => {
+            let mut config = ClientConfig::clone(&config);
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let name = ServerName::try_from(host).expect("a host name");
+            let tls = ClientConnection::new(Arc::new(config), name).map_err(|e| e.to_string())?;
+            Box::new(StreamOwned::new(tls, tcp))
+        }
+    };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(|e| failed("write", e))?;
     let mut bytes = Vec::new();

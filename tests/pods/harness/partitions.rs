@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use super::netns::Netns;
 use super::network::ip_rule_batch;
 
-const PREFERENCE: u32 = 100;
+/// Two preferences, for to the kernel `from A` is there already where `from A to B` is, of the same preference.
+const PREFERENCE_ALL: u32 = 100;
+const PREFERENCE_PAIR: u32 = 101;
 
 /// A pod for good, whatever its address.
 pub type PodId = u32;
@@ -18,6 +20,7 @@ pub struct Partitions {
     addresses: BTreeMap<PodId, Vec<IpAddr>>,
     cut_from_all: BTreeSet<PodId>,
     cut_pairs: BTreeSet<(PodId, PodId)>,
+    cut_one_way: BTreeSet<(PodId, PodId)>,
     installed: BTreeSet<String>,
 }
 
@@ -35,19 +38,27 @@ impl Partitions {
         self.cut_pairs.insert((a.min(b), a.max(b)));
     }
 
+    /// What `from` sends does not arrive at `to`; the other way all goes through.
+    pub fn cut_one_way(&mut self, from: PodId, to: PodId) {
+        self.cut_one_way.insert((from, to));
+    }
+
     pub fn join(&mut self, a: PodId, b: PodId) {
         self.cut_pairs.remove(&(a.min(b), a.max(b)));
+        self.cut_one_way.retain(|&pair| pair != (a, b) && pair != (b, a));
     }
 
     /// The pod reaches everybody again.
     pub fn join_all(&mut self, pod: PodId) {
         self.cut_from_all.remove(&pod);
         self.cut_pairs.retain(|&(a, b)| a != pod && b != pod);
+        self.cut_one_way.retain(|&(a, b)| a != pod && b != pod);
     }
 
     pub fn clear(&mut self) {
         self.cut_from_all.clear();
         self.cut_pairs.clear();
+        self.cut_one_way.clear();
     }
 
     fn of(&self, pod: PodId) -> &[IpAddr] {
@@ -58,15 +69,15 @@ impl Partitions {
         let mut rules = BTreeSet::new();
         for &pod in &self.cut_from_all {
             for address in self.of(pod) {
-                rules.insert(format!("from {address}"));
-                rules.insert(format!("to {address}"));
+                rules.insert(format!("pref {PREFERENCE_ALL} from {address}"));
+                rules.insert(format!("pref {PREFERENCE_ALL} to {address}"));
             }
         }
-        for &(a, b) in &self.cut_pairs {
+        let both_ways = self.cut_pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
+        for (a, b) in both_ways.chain(self.cut_one_way.iter().copied()) {
             for from in self.of(a) {
                 for to in self.of(b).iter().filter(|to| to.is_ipv4() == from.is_ipv4()) {
-                    rules.insert(format!("from {from} to {to}"));
-                    rules.insert(format!("from {to} to {from}"));
+                    rules.insert(format!("pref {PREFERENCE_PAIR} from {from} to {to}"));
                 }
             }
         }
@@ -76,7 +87,7 @@ impl Partitions {
     /// Makes the node's rules what is wanted now.
     pub fn apply(&mut self, node: &Netns) {
         let wanted = self.wanted();
-        let line = |verb: &str, rule: &String| format!("rule {verb} pref {PREFERENCE} {rule} blackhole");
+        let line = |verb: &str, rule: &String| format!("rule {verb} {rule} blackhole");
         let lines: Vec<String> = wanted
             .difference(&self.installed)
             .map(|rule| line("add", rule))

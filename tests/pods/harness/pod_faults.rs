@@ -35,6 +35,15 @@ impl Pod {
         });
     }
 
+    /// What these pods send does not arrive here; what this one sends arrives there.
+    pub fn deafen_to(&self, others: &[&Pod]) {
+        self.node().repartition(|partitions| {
+            for other in others {
+                partitions.cut_one_way(other.id(), self.id());
+            }
+        });
+    }
+
     pub fn heal_from(&self, others: &[&Pod]) {
         self.node().repartition(|partitions| {
             for other in others {

@@ -28,6 +28,11 @@ pub fn write(dir: &Path, spec: &PodSpec, family: Family, addresses: &[IpAddr]) {
     let files = dir.join("files");
     fs::remove_dir_all(&files).ok();
     fs::create_dir_all(&files).expect("failed to make a pod's directory");
+    if spec.has_certificate {
+        for (path, content) in super::tls::files(spec) {
+            put(&files, path.trim_start_matches('/'), content.as_bytes());
+        }
+    }
     for (path, content) in &spec.files {
         put(&files, path.trim_start_matches('/'), content);
     }

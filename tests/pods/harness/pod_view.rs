@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use super::container::{Exit, POD_PATH};
 use super::http::{self, HttpAnswer};
 use super::pod::Pod;
 use super::process;
+use super::spec::CLIENT_PORT;
 use super::tools;
 use super::wait::eventually;
 
@@ -74,12 +75,23 @@ impl Pod {
 
     /// A GET from the node, as the kubelet's probes do it.
     pub fn http_get(&self, port: u16, path: &str) -> Result<HttpAnswer, String> {
+        self.get(port, None, path)
+    }
+
+    /// A GET from etcd's client port, with TLS where it has it.
+    pub fn get_from_etcd(&self, path: &str) -> Result<HttpAnswer, String> {
+        let spec = self.spec();
+        let host = spec.domain_name();
+        self.get(CLIENT_PORT, spec.client_tls.map(|config| (config, host)), path)
+    }
+
+    fn get(&self, port: u16, secure: Option<http::Secure>, path: &str) -> Result<HttpAnswer, String> {
         let Some(address) = self.addresses().first().copied() else {
             return Err(format!("{} is not there", self.name()));
         };
         let address = SocketAddr::new(address, port);
         let node = &self.node().netns;
-        node.run(|| http::get(address, path, HTTP_DEADLINE))
+        node.run(|| http::get(address, secure, path, HTTP_DEADLINE))
     }
 
     /// Runs `work` on a thread inside the pod's network namespace.
@@ -105,6 +117,16 @@ impl Pod {
 
     pub fn exec(&self, argv: &[&str]) -> Result<Output, String> {
         self.exec_with_env(&[], argv)
+    }
+
+    /// Replaces files in the running container, as the kubelet does when a Secret changes.
+    pub fn replace_files(&self, files: &[(String, String)]) {
+        for (path, content) in files {
+            let place = PathBuf::from(format!("/proc/{}/root{path}", self.host_pid()));
+            let new = place.with_extension("new");
+            fs::write(&new, content).unwrap_or_else(|e| panic!("{}: {e}", new.display()));
+            fs::rename(&new, &place).unwrap_or_else(|e| panic!("{}: {e}", place.display()));
+        }
     }
 
     // --- logs

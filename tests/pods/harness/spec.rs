@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
 use super::etcds::{Etcd, default_etcd};
+use super::tls;
 
 /// The client port that the helpers (etcdctl, writer, checker) use.
 pub const CLIENT_PORT: u16 = 2379;
@@ -14,6 +19,8 @@ pub struct PodSpec {
     pub namespace: String,
     /// The version at /usr/local/bin/etcd and etcdctl.
     pub etcd: Etcd,
+    /// Whether the container has that etcd; etcdctl it has for the helpers.
+    pub has_etcd: bool,
     pub argv: Vec<String>,
     /// All of the environment, beside PATH and HOSTNAME.
     pub env: Vec<(String, String)>,
@@ -29,6 +36,12 @@ pub struct PodSpec {
     pub ctl_env: Vec<(String, String)>,
     /// The scheme of the client URL.
     pub scheme: String,
+    /// Each start gives the pod a certificate of the harness's CA.
+    pub has_certificate: bool,
+    /// How the helpers dial an https client URL.
+    pub client_tls: Option<Arc<ClientConfig>>,
+    /// The user and password of the helpers.
+    pub user: Option<(String, String)>,
 }
 
 impl PodSpec {
@@ -39,6 +52,7 @@ impl PodSpec {
             service: "etcd".to_owned(),
             namespace: "default".to_owned(),
             etcd: default_etcd(),
+            has_etcd: true,
             argv: vec!["etcd-bootstrap".to_owned()],
             env: Vec::new(),
             binaries: Vec::new(),
@@ -47,6 +61,9 @@ impl PodSpec {
             ports: ports.map(|(name, port)| (name.to_owned(), port)).to_vec(),
             ctl_env: Vec::new(),
             scheme: "http".to_owned(),
+            has_certificate: false,
+            client_tls: None,
+            user: None,
         }
     }
 
@@ -115,6 +132,18 @@ impl PodSpec {
     pub fn scheme(mut self, scheme: &str) -> Self {
         self.scheme = scheme.to_owned();
         self
+    }
+
+    /// Mutual TLS on both ports, by the harness's CA.
+    #[must_use]
+    pub fn mutual_tls(mut self) -> Self {
+        for (name, value) in tls::variables() {
+            self.set_env(&name, &value);
+        }
+        self.ctl_env.extend(tls::ctl_variables());
+        self.has_certificate = true;
+        self.client_tls = Some(tls::operator());
+        self.scheme("https")
     }
 
     pub fn set_command<S: AsRef<str>>(&mut self, argv: impl IntoIterator<Item = S>) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-const PAUSE: Duration = Duration::from_millis(20);
+use super::PAUSE;
 
 /// Polls until `poll` succeeds; panics with its last reason when the deadline has passed.
 #[track_caller]

@@ -159,7 +159,7 @@ impl World {
     }
 
     pub fn http_get(&self, address: SocketAddr, path: &str, deadline: Duration) -> Result<HttpAnswer, String> {
-        self.in_node(|| http::get(address, path, deadline))
+        self.in_node(|| http::get(address, None, path, deadline))
     }
 
     /// Where the world's files are.

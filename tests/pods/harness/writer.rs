@@ -56,6 +56,11 @@ impl Writer {
 
     /// For several writers, or a writer of a second cluster's life.
     pub fn start_with_prefix(world: &World, targets: &[&Pod], prefix: &str) -> Self {
+        Self::start_with_pace(world, targets, prefix, PACE)
+    }
+
+    /// With its own pause between two writes.
+    pub fn start_with_pace(world: &World, targets: &[&Pod], prefix: &str, pace: Duration) -> Self {
         let shared = Arc::new(Shared {
             targets: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -74,7 +79,7 @@ impl Writer {
             let shared = Arc::clone(&shared);
             move || {
                 node.netns.enter();
-                runtime().block_on(write(&shared, written))
+                runtime().block_on(write(&shared, written, pace))
             }
         });
         let writer = Self { shared, thread: Some(thread) };
@@ -120,7 +125,7 @@ impl Drop for Writer {
 }
 
 /// Writes one number after the other; a number is tried again until it is acknowledged.
-async fn write(shared: &Shared, mut written: Written) -> Written {
+async fn write(shared: &Shared, mut written: Written, pace: Duration) -> Written {
     let mut clients = HashMap::new();
     let mut last = Instant::now();
     let mut number = 1;
@@ -128,7 +133,7 @@ async fn write(shared: &Shared, mut written: Written) -> Written {
     while !shared.stop.load(Ordering::Relaxed) {
         let targets = shared.targets.lock().expect("no holder panics").clone();
         let Some(pod) = targets.get(turn % targets.len().max(1)) else {
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(pace).await;
             continue;
         };
         match attempt(&mut clients, pod, &written.key(number), number).await {
@@ -145,7 +150,7 @@ async fn write(shared: &Shared, mut written: Written) -> Written {
                 turn += 1;
             }
         }
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(pace).await;
     }
     written.note_gap(last.elapsed());
     written
