@@ -2,8 +2,9 @@
 
 use etcd_bootstrap::plan::Rule;
 
+use super::checks::newest;
 use super::project::{Key, Move, Project};
-use super::world::{GONE, Kind, Mid, Stage, View};
+use super::world::{GONE, Kind, Mem, Mid, Stage, View};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Bug {
@@ -33,8 +34,28 @@ pub(crate) enum Bug {
     VoterFromOneToTwo,
     /// One round is enough, and no disk is compared.
     OneRoundNoDisks,
+    /// A pod whose member was about to leave waits until a leader tells whether it has left.
+    LeavingWaits,
+    /// A member is added though no majority has given the list.
+    AddUnconfirmed,
+    /// The own member is removed though no majority has given the list.
+    RemoveUnconfirmed,
+    /// An abandoned learner is removed though no majority has given the list.
+    AbandonedUnconfirmed,
+    /// A learner that was not heard of is removed, whatever DNS has of it.
+    AbandonedAtOnce,
+    /// A learner that is down is promoted.
+    PromotesTheDead,
+    /// A prepared pod founds beside one that has lost its data.
+    FoundsBesideALoss,
+    /// A prepared pod founds as soon as one other founder is prepared.
+    OnePreparedIsEnough,
+    /// The list of whoever answers counts, whether or not it has the name that was dialled.
+    ForeignByAnyUrl,
     /// A member that was added and not started yet is removed again.
     Livelock,
+    /// The same, unless the pod happens to have heard two peers.
+    Undecided,
 }
 
 impl Bug {
@@ -62,9 +83,7 @@ impl Bug {
                     _ => next,
                 }
             }
-            (Self::FoundEarly, Move::Wait) if rule == Rule::RollCall && matches!(stage, Some(Stage::Prepared(_))) => {
-                found
-            }
+            (Self::FoundEarly, Move::Wait) if rule == Rule::RollCall && is_prepared(stage) => found,
             (Self::RemoveWithoutQuorum, Move::Wait) => match (stage, local_own(key, true)) {
                 (Some(Stage::Removing(id)), Some(listed)) if listed == *id => Move::Remove(*id),
                 (Some(Stage::Fresh), Some(listed)) if key.disk.wal.is_none() => {
@@ -94,12 +113,66 @@ impl Bug {
                 Move::Journal(Stage::Prepared(heard.collect()), Vec::new())
             }
             (Self::OneRoundNoDisks, Move::Wait) if rule == Rule::DisksChanged => found,
+            (Self::LeavingWaits, Move::Start { .. })
+                if key.disk.wal.is_some()
+                    && rule == Rule::DataRestart
+                    && journal.is_some_and(|journal| journal.leaving) =>
+            {
+                Move::Wait
+            }
+            (Self::AddUnconfirmed, Move::Wait) if rule == Rule::ListUnconfirmed && stage == Some(&Stage::Intent) => {
+                let listed = newest(key).is_some_and(|list| list.iter().any(|member| member.id.pod == key.pod));
+                if listed { next } else { Move::Add(true) }
+            }
+            (Self::RemoveUnconfirmed, Move::Wait) if rule == Rule::ListUnconfirmed => match stage {
+                Some(Stage::Removing(id)) => Move::Remove(*id),
+                _ => next,
+            },
+            (Self::AbandonedUnconfirmed, Move::Wait)
+                if rule == Rule::ListUnconfirmed && stage == Some(&Stage::Intent) =>
+            {
+                let absent = other_learner(key).filter(|learner| key.absent & 1 << learner.id.pod != 0);
+                absent.map_or(next, |learner| Move::RemoveAbandoned(learner.id))
+            }
+            (Self::AbandonedAtOnce, Move::Wait) if rule == Rule::JoinWaits => {
+                let unheard = other_learner(key).filter(|learner| key.views[usize::from(learner.id.pod)].is_none());
+                unheard.map_or(next, |learner| Move::RemoveAbandoned(learner.id))
+            }
+            (Self::PromotesTheDead, Move::Wait) if rule == Rule::JoinWaits => {
+                let started = other_learner(key).filter(|learner| learner.published);
+                started.map_or(next, |learner| Move::Promote(learner.id))
+            }
+            (Self::FoundsBesideALoss, Move::Wait) if rule == Rule::RollCall && is_prepared(stage) => {
+                let lost_or_prepared = |view: &Option<View>| {
+                    matches!(view, Some(View::Waiting { kind: Kind::Lost | Kind::Prepared(_), .. }))
+                };
+                let others = key.views.iter().enumerate().filter(|(pod, _)| *pod != usize::from(key.pod));
+                if others.map(|(_, view)| view).all(lost_or_prepared) { found } else { next }
+            }
+            (Self::OnePreparedIsEnough, Move::Wait) if rule == Rule::RollCall && is_prepared(stage) => {
+                let one = |view: &View| matches!(view, View::Waiting { kind: Kind::Prepared(_), .. });
+                if key.views.iter().flatten().any(one) { found } else { next }
+            }
             (Self::Livelock, Move::Start { new: false, id, .. }) if key.disk.wal.is_none() => {
+                Move::Journal(Stage::Removing(*id), vec![*id])
+            }
+            (Self::Undecided, Move::Start { new: false, id, .. })
+                if key.disk.wal.is_none() && key.views.iter().flatten().count() < 2 =>
+            {
                 Move::Journal(Stage::Removing(*id), vec![*id])
             }
             _ => next,
         }
     }
+}
+
+fn is_prepared(stage: Option<&Stage>) -> bool {
+    matches!(stage, Some(Stage::Prepared(_)))
+}
+
+/// Another pod's learner in the newest list.
+fn other_learner(key: &Key) -> Option<&Mem> {
+    newest(key)?.iter().find(|member| member.learner && member.id.pod != key.pod)
 }
 
 /// The pod's member in a peer's local list: any, or one that has not started.

@@ -4,14 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_bootstrap::decide::{decide, others_to_hear};
 use etcd_bootstrap::hearing::Hearing;
 use etcd_bootstrap::identity;
-use etcd_bootstrap::intent::{Discovery, Founder, Intent, JoinAs, OnLostData, OnRemoved, Plan, State};
-use etcd_bootstrap::journal::{Archiving, Journal as RealJournal, Stage as RealStage};
+use etcd_bootstrap::intent::Intent;
+use etcd_bootstrap::journal::{Archiving, Journal as RealJournal, Leaving, Stage as RealStage};
+use etcd_bootstrap::leaving::{self, Leave};
 use etcd_bootstrap::names::{ClusterId, DiskId, MemberId, PodName, ProcessId, Url};
 use etcd_bootstrap::observation::{
     Answer, Disk as RealDisk, Dns, EtcdView, JournalFile, Kind as RealKind, ListFailure, Member, MemberList,
@@ -19,11 +21,12 @@ use etcd_bootstrap::observation::{
     Wal as RealWal, WalFacts,
 };
 use etcd_bootstrap::plan::{Action as RealAction, InitialClusterState, Rule, Step};
-use etcd_bootstrap::standing;
+use etcd_bootstrap::settings::{self, Surroundings};
+use etcd_bootstrap::{cli, standing};
 
 use super::bugs::Bug;
 use super::graph::{Fold, fingerprint};
-use super::world::{Config, Disk, GONE, Kind, Mem, Mid, Pairing, Pod, Proc, Stage, View, World};
+use super::world::{Config, Disk, GONE, Kind, Mem, Mid, Pairing, Pod, Proc, Stage, View, Wal, World};
 
 /// What a pod does next.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -35,9 +38,16 @@ pub(crate) enum Move {
     Archive(Option<Mid>, bool),
     FinishArchive,
     Remove(Mid),
+    RemoveAbandoned(Mid),
     Add(bool),
     Promote(Mid),
-    Start { new: bool, id: Mid, learner: bool },
+    Start {
+        new: bool,
+        id: Mid,
+        learner: bool,
+    },
+    /// Anything that has to do with the foreign cluster.
+    InForeign,
 }
 
 /// All that a pod's decision rests on.
@@ -49,8 +59,10 @@ pub(crate) struct Key {
     /// What the views' numbers stand for.
     pub(crate) configs: Vec<Option<Config>>,
     pub(crate) rounds: u8,
-    pub(crate) again: u8,
+    pub(crate) again: u16,
     pub(crate) dns: bool,
+    /// The pods of learners without a DNS record.
+    pub(crate) absent: u16,
 }
 
 /// The settings of a world, and the memory of what was decided in it.
@@ -60,13 +72,16 @@ pub(crate) struct Project {
     pub(crate) bug: Option<Bug>,
     intents: Vec<Intent>,
     moves: Vec<Mutex<Memory<Key, (Rule, Move)>>>,
-    rounds: Vec<Mutex<Memory<Key, (u8, u8)>>>,
+    rounds: Vec<Mutex<Memory<Key, (u8, u16)>>>,
     kinds: Mutex<Memory<(Pod, Disk), Kind>>,
 }
 
 type Memory<K, V> = HashMap<K, V, BuildHasherDefault<Fold>>;
 
 const SHARDS: usize = 64;
+const TOKEN: &str = "t";
+const FOREIGN: ClusterId = ClusterId(0xf0);
+const THEIRS: MemberId = MemberId(0xf00d);
 
 fn name(pod: Pod) -> PodName {
     PodName::new(format!("e-{pod}"))
@@ -80,39 +95,42 @@ fn disk_id(pod: Pod, generation: u8) -> DiskId {
     DiskId(format!("{pod}.{generation}"))
 }
 
+/// What a pod's settings come to.
+fn intent(pod: Pod, founders: u8, bug: Option<Bug>) -> Intent {
+    let variables = [
+        ("HOSTNAME", name(pod).to_string()),
+        ("SERVICE_NAME", "e".to_owned()),
+        ("K8S_NAMESPACE", "n".to_owned()),
+        ("BOOTSTRAP_INITIAL_CLUSTER_SIZE", founders.to_string()),
+        ("BOOTSTRAP_JOIN_AS", if bug == Some(Bug::VoterFromOneToTwo) { "voter" } else { "learner" }.to_owned()),
+        ("ETCD_INITIAL_CLUSTER_TOKEN", TOKEN.to_owned()),
+    ];
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let surroundings = Surroundings {
+        hostname: String::new(),
+        working_dir: "/".into(),
+        resolv_conf: None,
+        service_account: "/account".into(),
+        service_account_namespace: None,
+        read_file: &|_| Err(io::ErrorKind::NotFound.into()),
+        has_ipv4: true,
+        has_ipv6: false,
+    };
+    let settings = cli::parse(&[], &variables).and_then(|given| settings::resolve(&given, &variables, &surroundings));
+    settings.unwrap_or_else(|error| panic!("{error}")).intent
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Project {
     pub(crate) fn new(pods: u8, founders: u8, bug: Option<Bug>) -> Self {
-        let founder = |pod| Founder { name: name(pod).to_string(), peer_urls: vec![url(pod)] };
-        let plan = Plan::new((0..founders).map(founder).collect(), "t".to_owned());
-        let intent = |pod: Pod| Intent {
-            pod: name(pod),
-            name: name(pod).to_string(),
-            namespace: "n".to_owned(),
-            service: Some("e".to_owned()),
-            domain: "cluster.local".to_owned(),
-            peer_urls: vec![url(pod)],
-            client_urls: vec![url(pod)],
-            plan: plan.clone(),
-            ordinal_start: 0,
-            discovery: Discovery::Srv,
-            state: State::Auto,
-            join_as: if bug == Some(Bug::VoterFromOneToTwo) { JoinAs::Voter } else { JoinAs::Learner },
-            on_lost_data: OnLostData::Replace,
-            on_removed: OnRemoved::Rejoin,
-            force_new_cluster: false,
-            learners_max: 1,
-            hold: false,
-            timeout: None,
-        };
         Self {
             pods,
             founders,
             bug,
-            intents: (0..pods).map(intent).collect(),
+            intents: (0..pods).map(|pod| intent(pod, founders, bug)).collect(),
             moves: (0..SHARDS).map(|_| Mutex::default()).collect(),
             rounds: (0..SHARDS).map(|_| Mutex::default()).collect(),
             kinds: Mutex::default(),
@@ -129,7 +147,7 @@ impl Project {
 
     fn member_id(&self, id: Mid) -> MemberId {
         if id.seq == 0 {
-            return identity::member_id(&[url(id.pod)], "t");
+            return identity::member_id(&[url(id.pod)], TOKEN);
         }
         MemberId(u64::from(id.pod) * 0x100 + u64::from(id.seq) + 1)
     }
@@ -191,6 +209,9 @@ impl Project {
                 }),
                 cluster_id: journal.was_member.then(|| self.cluster_id()),
                 was_member: journal.was_member,
+                leaving: journal
+                    .leaving
+                    .then(|| Leaving { member_id: self.member_id(Mid { pod, seq: 0 }), cluster_id: self.cluster_id() }),
                 wal_seen,
                 ..new
             })
@@ -201,6 +222,7 @@ impl Project {
                 cluster_id: self.cluster_id(),
                 term: 1,
                 index: if wal.joining { 0 } else { u64::from(wal.idx) },
+                commit: 0,
                 spoke: wal.spoke,
                 missing: None,
             })
@@ -264,7 +286,31 @@ impl Project {
             rounds: *rounds,
             again: *again,
             dns: *dns,
+            absent: world.absent,
         })
+    }
+
+    /// What answers where a stale record leads to: a cluster with a leader, of another service.
+    fn foreign(&self, peer: Pod) -> EtcdView {
+        // As if a list that lacks the name that was dialled counted, too.
+        let host = if self.bug == Some(Bug::ForeignByAnyUrl) { url(peer).host } else { "o-0.o.n.svc".to_owned() };
+        let members = vec![Member {
+            id: THEIRS,
+            name: "o-0".to_owned(),
+            peer_urls: vec![Url { host, ..url(peer) }.to_string()],
+            client_urls: vec!["http://o-0:2379".to_owned()],
+            is_learner: false,
+        }];
+        let list = MemberList {
+            cluster_id: FOREIGN,
+            answered_by: THEIRS,
+            leader: THEIRS,
+            term: 9,
+            index: 99,
+            members: members.clone(),
+            db_size_bytes: 0,
+        };
+        EtcdView { cluster_id: FOREIGN, members: Some(members), version: None, list: Ok(list) }
     }
 
     fn view(&self, key: &Key, peer: Pod, view: &View) -> PeerView {
@@ -294,6 +340,7 @@ impl Project {
                     Kind::WasMember => RealKind::WasMember,
                 },
             }),
+            View::Foreign => PeerView::Etcd(self.foreign(peer)),
             View::Etcd { local, list: led } => PeerView::Etcd(EtcdView {
                 cluster_id: self.cluster_id(),
                 members: local.map(|(idx, without_urls)| list(idx, without_urls)),
@@ -344,15 +391,22 @@ impl Project {
             peers,
             hearing: Hearing::default(),
             pods_wanted: api.then_some(PodsWanted { replicas: None, claimed }),
+            image: Default::default(),
             since: Since {
                 start: Duration::from_secs(10),
                 step: Duration::from_secs(10),
                 foreign: Duration::ZERO,
-                learner_without_record: BTreeMap::new(),
+                learner_without_record: self.without_record(key),
             },
         };
         let hearing = self.hearing(key, &seen);
         Observation { hearing, ..seen }
+    }
+
+    fn without_record(&self, key: &Key) -> BTreeMap<MemberId, Duration> {
+        let listed = key.configs.iter().flatten().flatten();
+        let absent = listed.filter(|member| member.learner && key.absent & 1 << member.id.pod != 0);
+        absent.map(|member| (self.member_id(member.id), Duration::from_secs(60))).collect()
     }
 
     /// The hearing that has come this far, made by the real one.
@@ -372,7 +426,7 @@ impl Project {
     }
 
     /// How far the roll call has come once the last answer is there: complete rounds, and who was asked since the first.
-    pub(crate) fn heard(&self, before: &Key, after: &Key) -> (u8, u8) {
+    pub(crate) fn heard(&self, before: &Key, after: &Key) -> (u8, u16) {
         let shard = &self.rounds[shard_of(after)];
         let mut key = after.clone();
         key.rounds = before.rounds;
@@ -411,6 +465,7 @@ impl Project {
         let seen = self.observe(key);
         let decision = decide(&self.intents[usize::from(key.pod)], &seen);
         let next = match decision.action {
+            action if self.is_elsewhere(&action) => Move::InForeign,
             RealAction::Wait { .. } => Move::Wait,
             RealAction::Refuse { .. } => Move::Refuse,
             RealAction::Start(start) => Move::Start {
@@ -427,9 +482,8 @@ impl Project {
                     Move::Archive(member_id.map(|id| self.mid(id)), never_spoke)
                 }
                 Step::FinishArchive(_) => Move::FinishArchive,
-                Step::Remove { member_id } | Step::RemoveAbandonedLearner { member_id } => {
-                    Move::Remove(self.mid(member_id))
-                }
+                Step::Remove { member_id } => Move::Remove(self.mid(member_id)),
+                Step::RemoveAbandonedLearner { member_id } => Move::RemoveAbandoned(self.mid(member_id)),
                 Step::PromoteLearner { member_id } => Move::Promote(self.mid(member_id)),
                 Step::Add { learner, .. } => Move::Add(learner),
             },
@@ -440,6 +494,46 @@ impl Project {
         };
         lock(shard).insert(key.clone(), known.clone());
         known
+    }
+
+    /// It names the foreign cluster, or a member of it.
+    fn is_elsewhere(&self, action: &RealAction) -> bool {
+        match action {
+            RealAction::Wait { .. } | RealAction::Refuse { .. } => false,
+            RealAction::Start(start) => start.cluster_id == FOREIGN || start.member_id == THEIRS,
+            RealAction::Take(step) => match step {
+                Step::Journal { stage, .. } => stage.cluster_id() == Some(FOREIGN),
+                Step::Archive { cluster_id, .. } => *cluster_id == Some(FOREIGN),
+                Step::Add { cluster_id, .. } => *cluster_id == FOREIGN,
+                Step::Remove { member_id }
+                | Step::RemoveAbandonedLearner { member_id }
+                | Step::PromoteLearner { member_id } => *member_id == THEIRS,
+                Step::NoteWal(_) | Step::FinishArchive(_) => false,
+            },
+        }
+    }
+
+    /// What `leave` does in a pod that is the first not wanted any more: the real decision. (Here nobody has to move the
+    /// leadership first.)
+    pub(crate) fn may_leave(&self, world: &World, pod: Pod) -> bool {
+        let Some(own) = world.running(pod) else { return false };
+        let cluster_id = self.cluster_id();
+        let answer = |(peer, wal): (Pod, &Wal)| {
+            let list = world.gives_list(wal).then(|| MemberList {
+                cluster_id,
+                answered_by: self.member_id(wal.id),
+                leader: MemberId(1),
+                term: 1,
+                index: u64::from(world.head()),
+                members: world.current().iter().map(|member| self.member(member, false)).collect(),
+                db_size_bytes: 0,
+            });
+            let view = EtcdView { cluster_id, members: None, version: None, list: list.ok_or(ListFailure::NoLeader) };
+            (name(peer), Answer { asked: 1, answered: 1, url: url(peer), view: PeerView::Etcd(view) })
+        };
+        let peers = world.each_running().map(answer).collect();
+        let ids = (cluster_id, self.member_id(own.id));
+        leaving::decide(&self.intents[usize::from(pod)], ids, u32::from(pod), &peers) == Leave::Remove
     }
 
     fn abstract_stage(&self, stage: &RealStage) -> Stage {

@@ -1,6 +1,6 @@
 //! The abstract etcd: who can lead, what is committed, and who learns of it.
 
-use super::world::{Broken, Config, Mem, Mid, Pod, Queued, World};
+use super::world::{Broken, Config, Mem, Mid, Pod, Queued, Wal, World};
 
 impl World {
     /// The pods whose vote a candidate gets, itself included, and whether that makes it the leader.
@@ -26,6 +26,12 @@ impl World {
     /// A pod can lead that lacks what was acknowledged.
     pub(crate) fn stale_leader(&self) -> Option<Pod> {
         self.all().find(|pod| self.can_lead(*pod) && self.running(*pod).is_some_and(|wal| wal.idx < self.head()))
+    }
+
+    /// Its member answers with a linearizable list.
+    pub(crate) fn gives_list(&self, wal: &Wal) -> bool {
+        let voter = self.member(wal.id).is_some_and(|member| member.published && !member.learner);
+        voter && wal.spoke && self.leader().is_some()
     }
 
     pub(crate) fn member(&self, id: Mid) -> Option<&Mem> {
@@ -66,6 +72,24 @@ impl World {
                 self.mattered.insert(wal.id);
             }
         }
+    }
+
+    pub(crate) fn learner(&self) -> Option<Mid> {
+        self.current().iter().find(|member| member.learner).map(|member| member.id)
+    }
+
+    /// What a leader knows of the learner's log outlives the learner's process. A new leader knows nothing; one that takes
+    /// over at once is not told from the old one here, so that more is promoted than etcd would.
+    pub(crate) fn note_who_is_in_sync(&mut self) {
+        let learner = self.learner();
+        self.absent &= learner.map_or(0, |id| 1 << id.pod);
+        let here = |wal: &Wal| learner == Some(wal.id) && wal.spoke && !wal.joining && wal.idx == self.head();
+        let in_sync = self.each_running().any(|(_, wal)| here(wal));
+        self.in_sync = match self.leader() {
+            None => None,
+            Some(_) if in_sync => learner,
+            Some(_) => self.in_sync.filter(|id| learner == Some(*id)),
+        };
     }
 
     pub(crate) fn with(&self, change: impl Fn(&mut Mem), id: Mid) -> Config {

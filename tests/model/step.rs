@@ -1,7 +1,10 @@
 //! What can happen next, and what comes of it.
 
+use etcd_bootstrap::plan::Rule;
+
 use super::bugs::Bug;
-use super::project::{Move, Project};
+use super::checks::{check_call, check_founding, check_promotion, vanished};
+use super::project::{Key, Move, Project};
 use super::world::{Broken, Disk, Journal, Kind, Mid, Pairing, Pod, PodState, Proc, Queued, Stage, View, Wal, World};
 
 /// One thing that happens.
@@ -11,6 +14,8 @@ pub(crate) enum Event {
     Boot(Pod),
     /// A pod asks another, and hears what it says; or its etcd while that replays its WAL, without client URLs.
     Ask(Pod, Pod, bool),
+    /// A stale record: under another pod's name answers this one, or, where there is none, a foreign cluster.
+    AskAstray(Pod, Pod, Option<Pod>),
     /// DNS shows the higher pods.
     DnsShows(Pod),
     /// A pod does what was decided, and, where etcd has a part in it, this comes of it.
@@ -29,11 +34,17 @@ pub(crate) enum Event {
     CatchesUp(Pod),
     /// The promoter beside etcd makes the learner a voter.
     Promotes(Pod, u8),
+    /// The pod is told to leave, may do so now, and notes it.
+    Leaves(Pod),
+    /// It removes its member.
+    Left(Pod, u8),
     /// A member that was removed learns it, and ends.
     LearnsOfItsEnd(Pod),
     /// What was queued is applied after all.
     Applies(Queued, u8),
     Crash(Pod),
+    /// A pod that is down has had no DNS record for a minute.
+    LosesRecord(Pod),
     LosesDisk(Pod),
     /// The WAL and the journal are gone, the db is left.
     LosesWalVolume(Pod),
@@ -56,16 +67,52 @@ pub(crate) enum Outcome {
 }
 
 impl Event {
+    /// Whose it is; etcd itself applies what is queued.
+    pub(crate) fn pod(self) -> Option<Pod> {
+        match self {
+            Self::Boot(pod)
+            | Self::Ask(pod, ..)
+            | Self::AskAstray(pod, ..)
+            | Self::DnsShows(pod)
+            | Self::Act(pod, _)
+            | Self::WalAppears(pod)
+            | Self::ExecFails(pod)
+            | Self::Speaks(pod)
+            | Self::Notes(pod)
+            | Self::Publishes(pod, _)
+            | Self::CatchesUp(pod)
+            | Self::Promotes(pod, _)
+            | Self::Leaves(pod)
+            | Self::Left(pod, _)
+            | Self::LearnsOfItsEnd(pod)
+            | Self::Crash(pod)
+            | Self::LosesRecord(pod)
+            | Self::LosesDisk(pod)
+            | Self::LosesWalVolume(pod)
+            | Self::LosesDataVolume(pod)
+            | Self::LosesWal(pod) => Some(pod),
+            Self::Applies(..) => None,
+        }
+    }
+
+    pub(crate) fn is_loss(self) -> bool {
+        matches!(self, Self::LosesDisk(_) | Self::LosesWalVolume(_) | Self::LosesDataVolume(_) | Self::LosesWal(_))
+    }
+
     /// It is nobody's promise that this does not happen.
     pub(crate) fn is_fault(self) -> bool {
         matches!(
             self,
             Self::Crash(_)
+                | Self::LosesRecord(_)
                 | Self::LosesDisk(_)
                 | Self::LosesWalVolume(_)
                 | Self::LosesDataVolume(_)
                 | Self::LosesWal(_)
+                | Self::Leaves(_)
+                | Self::Left(..)
                 | Self::Ask(_, _, true)
+                | Self::AskAstray(..)
                 | Self::Act(_, Outcome::AnswerLost(_) | Outcome::Queued | Outcome::Interrupted)
         )
     }
@@ -78,6 +125,12 @@ pub(crate) struct Limits {
     pub(crate) losses: u8,
     /// Answers lost, and calls queued.
     pub(crate) lost_answers: u8,
+    /// Members told to leave; their pods come back later.
+    pub(crate) leaves: u8,
+    /// Questions that a stale record leads astray.
+    pub(crate) astray: u8,
+    /// Learners whose pod is down so long that DNS has no record of it.
+    pub(crate) absences: u8,
     /// A WAL may be without an entry when its process is killed.
     pub(crate) mute: bool,
     /// A disk may lose one of its volumes, or the WAL alone; and the pod may crash between a WAL and its note.
@@ -106,12 +159,22 @@ impl Rules {
         for pod in world.all() {
             let state = &world.pods[usize::from(pod)];
             match &state.process {
-                Proc::Down => into.push(Event::Boot(pod)),
+                Proc::Down => {
+                    into.push(Event::Boot(pod));
+                    let has_record = world.absent & 1 << pod == 0;
+                    if has_record && world.absences < limits.absences && world.learner().is_some_and(|id| id.pod == pod)
+                    {
+                        into.push(Event::LosesRecord(pod));
+                    }
+                }
                 Proc::Run { dns, .. } => {
                     into.extend(world.all().filter(|peer| *peer != pod).map(|peer| Event::Ask(pod, peer, false)));
                     if limits.window {
                         let up = world.each_running().map(|(peer, _)| Event::Ask(pod, peer, true));
                         into.extend(up);
+                    }
+                    if world.astray < limits.astray {
+                        self.astray(world, pod, into);
                     }
                     if !dns {
                         into.push(Event::DnsShows(pod));
@@ -135,11 +198,20 @@ impl Rules {
         }
     }
 
+    /// The foreign cluster leads, and has our service's name nowhere.
+    fn astray(&self, world: &World, pod: Pod, into: &mut Vec<Event>) {
+        for peer in world.all().filter(|peer| *peer != pod) {
+            into.push(Event::AskAstray(pod, peer, None));
+            let others = world.all().filter(|other| *other != pod && *other != peer);
+            into.extend(others.map(|other| Event::AskAstray(pod, peer, Some(other))));
+        }
+    }
+
     fn acts(&self, world: &World, pod: Pod, sets: u8, led: bool, into: &mut Vec<Event>) {
         let Some(key) = self.project.key(world, pod) else { return };
         match self.project.decide(&key).1 {
             Move::Wait | Move::Refuse => {}
-            Move::Remove(_) | Move::Add(_) => {
+            Move::Remove(_) | Move::RemoveAbandoned(_) | Move::Add(_) => {
                 if led {
                     into.extend((0..sets).map(|set| Event::Act(pod, Outcome::Done(set))));
                     if world.lost_answers < self.limits.lost_answers {
@@ -186,6 +258,14 @@ impl Rules {
             into.push(Event::CatchesUp(pod));
             return;
         }
+        let leaving = state.disk.journal.as_ref().is_some_and(|journal| journal.leaving);
+        if (leaving || world.leaves < self.limits.leaves) && self.project.may_leave(world, pod) {
+            if leaving {
+                into.extend((0..sets).map(|set| Event::Left(pod, set)));
+            } else {
+                into.push(Event::Leaves(pod));
+            }
+        }
         if !member.published {
             into.extend((0..sets).map(|set| Event::Publishes(pod, set)));
         } else if member.learner && *promoter {
@@ -220,6 +300,7 @@ impl Rules {
                 self.hear_nobody(&mut next, pod);
             }
             Event::Ask(pod, peer, window) => self.ask(&mut next, pod, peer, window)?,
+            Event::AskAstray(pod, peer, to) => self.ask_astray(&mut next, pod, peer, to)?,
             Event::DnsShows(pod) => self.dns_shows(&mut next, pod)?,
             Event::Act(pod, outcome) => {
                 self.act(&mut next, pod, outcome)?;
@@ -253,6 +334,14 @@ impl Rules {
                 let id = next.running(pod)?.id;
                 promote(&mut next, id, set)?;
             }
+            Event::Leaves(pod) => {
+                next.leaves += 1;
+                next.pods[usize::from(pod)].disk.journal.as_mut()?.leaving = true;
+            }
+            Event::Left(pod, set) => {
+                let id = next.running(pod)?.id;
+                remove(&mut next, id, set)?;
+            }
             Event::LearnsOfItsEnd(pod) => next.pods[usize::from(pod)].process = Proc::Down,
             Event::Applies(queued, set) => {
                 next.queue.remove(&queued);
@@ -265,11 +354,16 @@ impl Rules {
                 next.crashes += 1;
                 next.pods[usize::from(pod)].process = Proc::Down;
             }
+            Event::LosesRecord(pod) => self.lose_record(&mut next, pod),
             Event::LosesDisk(pod) | Event::LosesWalVolume(pod) | Event::LosesDataVolume(pod) | Event::LosesWal(pod) => {
                 self.lose(&mut next, pod, event);
             }
         }
+        if !event.is_loss() && vanished(world, &next) {
+            next.broken.get_or_insert(Broken::Data);
+        }
         next.note_what_mattered();
+        next.note_who_is_in_sync();
         let mut next = next.canonical();
         if self.symmetric {
             next = next.representative(self.project.founders);
@@ -280,6 +374,7 @@ impl Rules {
     fn boot(&self, world: &mut World, pod: Pod) {
         let dns = self.project.pods == self.project.founders;
         let pods = world.pods.len();
+        world.absent &= !(1 << pod);
         let state = &mut world.pods[usize::from(pod)];
         let journal = state.disk.journal.get_or_insert_with(Journal::fresh);
         if let Some(wal) = &state.disk.wal {
@@ -297,20 +392,57 @@ impl Rules {
                 View::Waiting { generation: other.disk.generation, kind }
             }
             (Proc::Up { .. }, Some(wal)) => self.etcd_view(world, wal, window),
+            // DNS has mended, and nobody answers: what was said under that name before is taken back.
+            _ if before.views[usize::from(peer)] == Some(View::Foreign) => {
+                return self.take_in(world, &before, peer, None);
+            }
             // Nobody answers: as if it had not been asked, and what was heard before is too old to be acted on.
             _ => return None,
         };
-        let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process else { return None };
-        views[usize::from(peer)] = Some(view);
+        self.take_in(world, &before, peer, Some(view))
+    }
+
+    /// A statement under another name than the one that was dialled is silence; an etcd does not tell its name.
+    fn ask_astray(&self, world: &mut World, pod: Pod, peer: Pod, to: Option<Pod>) -> Option<()> {
+        let before = self.project.key(world, pod)?;
+        world.astray += 1;
+        let view = match to.map(|to| &world.pods[usize::from(to)]) {
+            None => Some(View::Foreign),
+            Some(PodState { process: Proc::Up { .. }, disk: Disk { wal: Some(wal), .. } }) => {
+                Some(self.etcd_view(world, wal, false))
+            }
+            Some(_) => None,
+        };
+        self.take_in(world, &before, peer, view)
+    }
+
+    /// An answer, or none, takes the place of the one before.
+    fn take_in(&self, world: &mut World, before: &Key, peer: Pod, view: Option<View>) -> Option<()> {
+        let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(before.pod)].process else {
+            return None;
+        };
+        views[usize::from(peer)] = view;
         *again = if *rounds == 1 { *again | 1 << peer } else { 0 };
-        self.hear(world, pod, &before)
+        self.hear(world, before.pod, before)
+    }
+
+    /// In that minute all that wait have asked all others anew.
+    fn lose_record(&self, world: &mut World, pod: Pod) {
+        world.absences += 1;
+        world.absent |= 1 << pod;
+        for pod in &mut world.pods {
+            if let Proc::Run { views, rounds, again, .. } = &mut pod.process {
+                views.iter_mut().for_each(|view| *view = None);
+                (*rounds, *again) = (0, 0);
+            }
+        }
+        world.all().for_each(|pod| self.hear_nobody(world, pod));
     }
 
     fn etcd_view(&self, world: &World, wal: &Wal, window: bool) -> View {
         // Without an entry `/members` is null; a joiner shows its flags, a founder its bootstrap.
         let local = (wal.spoke || wal.joining).then_some((wal.idx, wal.joining || window));
-        let published = world.member(wal.id).is_some_and(|member| member.published && !member.learner);
-        let list = (published && wal.spoke && !window && world.leader().is_some()).then(|| world.head());
+        let list = (!window && world.gives_list(wal)).then(|| world.head());
         View::Etcd { local, list }
     }
 
@@ -328,7 +460,7 @@ impl Rules {
         }
     }
 
-    fn hear(&self, world: &mut World, pod: Pod, before: &super::project::Key) -> Option<()> {
+    fn hear(&self, world: &mut World, pod: Pod, before: &Key) -> Option<()> {
         let after = self.project.key(world, pod)?;
         let (came, asked) = self.project.heard(before, &after);
         let Proc::Run { rounds, again, .. } = &mut world.pods[usize::from(pod)].process else { return None };
@@ -338,20 +470,25 @@ impl Rules {
 
     fn act(&self, world: &mut World, pod: Pod, outcome: Outcome) -> Option<()> {
         let key = self.project.key(world, pod)?;
-        let (_, next) = self.project.decide(&key);
+        let (rule, next) = self.project.decide(&key);
         // Answers that were asked before the step ended are dropped.
         if let Proc::Run { views, rounds, again, .. } = &mut world.pods[usize::from(pod)].process {
             views.iter_mut().for_each(|view| *view = None);
             (*rounds, *again) = (0, 0);
         }
+        if matches!(next, Move::Add(_) | Move::Remove(_) | Move::RemoveAbandoned(_) | Move::Promote(_)) {
+            check_call(world, &key, &next);
+        }
         let disk = &mut world.pods[usize::from(pod)].disk;
         let journal = disk.journal.as_mut()?;
         match next {
             Move::Wait | Move::Refuse => return None,
+            Move::InForeign => _ = world.broken.get_or_insert(Broken::Foreign),
             Move::Journal(stage, exclude) => {
                 if matches!(stage, Stage::Prepared(_)) {
                     world.prepared |= 1 << pod;
                 }
+                journal.leaving &= !matches!(stage, Stage::Joined(..));
                 journal.stage = stage;
                 journal.excluded.extend(exclude);
             }
@@ -359,7 +496,9 @@ impl Rules {
             Move::Archive(id, never_spoke) => {
                 journal.archiving = Some((id, never_spoke));
                 if self.project.bug == Some(Bug::NoteAfterRename) {
-                    (disk.wal, disk.leftovers, journal.archiving) = (None, false, None);
+                    journal.archiving = None;
+                    put_aside(world, pod, never_spoke);
+                    let disk = &mut world.pods[usize::from(pod)].disk;
                     if outcome == Outcome::Interrupted {
                         world.crashes += 1;
                         world.pods[usize::from(pod)].process = Proc::Down;
@@ -371,22 +510,19 @@ impl Rules {
             Move::FinishArchive => {
                 let (id, never_spoke) = journal.archiving?;
                 if disk.wal.is_some() || disk.leftovers {
-                    (disk.wal, disk.leftovers) = (None, false);
+                    put_aside(world, pod, never_spoke);
                 } else {
                     finish(disk, id, never_spoke);
                 }
             }
-            Move::Remove(id) => {
-                check_call(world, &key, id);
-                match outcome {
-                    Outcome::Queued => {
-                        world.lost_answers += 1;
-                        world.queue.insert(Queued::Remove(id));
-                    }
-                    Outcome::Done(set) => remove(world, id, set)?,
-                    Outcome::AnswerLost(_) | Outcome::Interrupted => return None,
+            Move::Remove(id) | Move::RemoveAbandoned(id) => match outcome {
+                Outcome::Queued => {
+                    world.lost_answers += 1;
+                    world.queue.insert(Queued::Remove(id));
                 }
-            }
+                Outcome::Done(set) => remove(world, id, set)?,
+                Outcome::AnswerLost(_) | Outcome::Interrupted => return None,
+            },
             Move::Add(learner) => {
                 let id = world.next_id(pod);
                 match outcome {
@@ -396,7 +532,8 @@ impl Rules {
                     }
                     Outcome::Done(set) => {
                         if add(world, id, learner, set) {
-                            world.pods[usize::from(pod)].disk.journal.as_mut()?.stage = Stage::Joined(id, learner);
+                            let journal = world.pods[usize::from(pod)].disk.journal.as_mut()?;
+                            (journal.stage, journal.leaving) = (Stage::Joined(id, learner), false);
                         }
                     }
                     Outcome::AnswerLost(set) => {
@@ -408,20 +545,24 @@ impl Rules {
             }
             Move::Promote(id) => {
                 let Outcome::Done(set) = outcome else { return None };
-                let ready =
-                    world.each_running().any(|(_, wal)| wal.id == id && wal.idx == world.head() && !wal.joining);
-                if ready {
+                // The leader goes by what it last knew of the learner, be that one dead since.
+                if world.in_sync == Some(id) {
                     promote(world, id, set)?;
+                    check_promotion(world, &key, id);
+                    world.hopeless |= world.is_hopeless(self.project.founders);
                 }
             }
-            Move::Start { new, id, learner } => self.start(world, pod, new, id, learner),
+            Move::Start { new, id, learner } => {
+                // A leader has told that the member is still one.
+                journal.leaving &= rule != Rule::DataListed;
+                self.start(world, &key, new, id, learner);
+            }
         }
         Some(())
     }
 
-    fn start(&self, world: &mut World, pod: Pod, new: bool, id: Mid, promoter: bool) {
-        let founders = (1_u16 << self.project.founders) - 1;
-        let state = &mut world.pods[usize::from(pod)];
+    fn start(&self, world: &mut World, key: &Key, new: bool, id: Mid, promoter: bool) {
+        let state = &mut world.pods[usize::from(key.pod)];
         if state.disk.pairing == Pairing::None {
             state.disk.pairing = Pairing::Paired;
         }
@@ -430,9 +571,11 @@ impl Rules {
             return;
         }
         state.process = Proc::Execed { new, id, promoter };
-        let one_phase = self.project.bug == Some(Bug::OnePhase);
-        if new && u16::from(world.prepared) & founders != founders && !one_phase {
-            world.broken.get_or_insert(Broken::Founding);
+        if state.disk.leftovers {
+            world.broken.get_or_insert(Broken::Data);
+        }
+        if new && self.project.bug != Some(Bug::OnePhase) {
+            check_founding(world, key, self.project.founders);
         }
     }
 
@@ -468,7 +611,7 @@ impl Rules {
         if world.pods.iter().all(|pod| pod.disk.wal.as_ref().is_none_or(|wal| !wal.spoke)) {
             self.forget(world);
         }
-        world.hopeless |= world.is_hopeless(self.project.founders);
+        world.hopeless = !world.is_blank() && (world.hopeless || world.is_hopeless(self.project.founders));
     }
 
     /// The last disk that held anything is gone, and with it all that was acknowledged: nobody can tell what follows
@@ -476,6 +619,12 @@ impl Rules {
     fn forget(&self, world: &mut World) {
         let fresh = World::new(self.project.pods, self.project.founders);
         (world.history, world.mattered, world.queue) = (fresh.history, fresh.mattered, fresh.queue);
+        world.prepared = 0;
+        for pod in 0..self.project.founders {
+            let journal = &world.pods[usize::from(pod)].disk.journal;
+            let prepared = journal.as_ref().is_some_and(|journal| matches!(journal.stage, Stage::Prepared(_)));
+            world.prepared |= u16::from(prepared) << pod;
+        }
         for pod in &mut world.pods {
             pod.disk.wal.iter_mut().for_each(|wal| wal.idx = 0);
             let Proc::Run { views, .. } = &mut pod.process else { continue };
@@ -489,6 +638,20 @@ impl Rules {
     }
 }
 
+/// Data goes aside: of a member that was removed, or what is not whole. The ID never runs again.
+fn put_aside(world: &mut World, pod: Pod, never_spoke: bool) {
+    let disk = &mut world.pods[usize::from(pod)].disk;
+    let whole = disk.pairing != Pairing::Broken;
+    disk.leftovers = false;
+    let Some(wal) = disk.wal.take().filter(|wal| wal.spoke) else { return };
+    if whole && world.member(wal.id).is_some() {
+        world.broken.get_or_insert(Broken::Data);
+    }
+    if !never_spoke {
+        world.mattered.insert(wal.id);
+    }
+}
+
 fn finish(disk: &mut Disk, id: Option<Mid>, never_spoke: bool) {
     if disk.pairing == Pairing::Broken {
         disk.pairing = Pairing::None;
@@ -496,7 +659,7 @@ fn finish(disk: &mut Disk, id: Option<Mid>, never_spoke: bool) {
     let Some(journal) = &mut disk.journal else { return };
     (journal.archiving, journal.wal_seen) = (None, None);
     if !never_spoke {
-        journal.was_member = true;
+        (journal.was_member, journal.leaving) = (true, false);
         journal.stage = Stage::Fresh;
         journal.excluded.extend(id);
     }
@@ -537,62 +700,7 @@ fn promote(world: &mut World, id: Mid, set: u8) -> Option<()> {
     Some(())
 }
 
-/// A removal rests on a linearizable list that a majority of its voters gave alike, and is of the own member.
-fn check_call(world: &mut World, key: &super::project::Key, id: Mid) {
-    let lists = key.views.iter().flatten().filter_map(|view| match view {
-        View::Etcd { list, .. } => *list,
-        View::Waiting { .. } => None,
-    });
-    let confirmed = lists.max().and_then(|idx| key.configs.get(usize::from(idx))?.as_ref()).is_some_and(|config| {
-        let voters = config.iter().filter(|member| !member.learner);
-        let (mut all, mut agree) = (0, 0);
-        for voter in voters {
-            all += 1;
-            agree += usize::from(matches!(key.views.get(usize::from(voter.id.pod)), Some(Some(View::Etcd { .. }))));
-        }
-        agree * 2 > all
-    });
-    if !confirmed || id.pod != key.pod {
-        world.broken.get_or_insert(Broken::Quorum);
-    }
-}
-
 impl World {
-    /// Too many voters have lost what they knew: what follows is for an operator.
-    pub(crate) fn is_hopeless(&self, founders: u8) -> bool {
-        let config = self.current();
-        let dead = |id: Mid| {
-            let disk = &self.pods[usize::from(id.pod)].disk;
-            let Some(journal) = &disk.journal else { return disk.generation > 0 };
-            let whole = disk.pairing != Pairing::Broken;
-            let held = disk.wal.as_ref().is_some_and(|wal| wal.id == id) && whole;
-            let undone = matches!(journal.archiving, Some((_, true)));
-            let unused = (journal.wal_seen != Some(id) || undone) && whole;
-            let granted = match &journal.stage {
-                Stage::Prepared(_) => id.seq == 0,
-                Stage::Joined(joined, _) => *joined == id,
-                Stage::Fresh => !journal.was_member && disk.generation == 0 && !disk.leftovers,
-                Stage::Intent | Stage::Removing(_) => false,
-            };
-            !(held || (granted && unused))
-        };
-        let voters: Vec<Mid> = config.iter().filter(|member| !member.learner).map(|member| member.id).collect();
-        let gone = voters.iter().filter(|id| dead(**id)).count();
-        let changed = (0..founders).filter(|pod| self.pods[usize::from(*pod)].disk.generation > 0).count();
-        let in_founding = self.prepared != 0 && (usize::from(founders) - changed) * 2 <= usize::from(founders);
-        (voters.len() - gone) * 2 <= voters.len() || (in_founding && self.head() == 0)
-    }
-
-    /// All pods run etcd, all are published voters, and somebody leads.
-    pub(crate) fn is_well(&self) -> bool {
-        self.leader().is_some()
-            && self.all().all(|pod| {
-                self.running(pod)
-                    .is_some_and(|wal| self.member(wal.id).is_some_and(|member| member.published && !member.learner))
-            })
-            && self.current().len() == self.pods.len()
-    }
-
     /// The pod's journal and data as a reader takes them in.
     pub(crate) fn show(&self, pod: Pod, project: &Project) -> String {
         let state = &self.pods[usize::from(pod)];

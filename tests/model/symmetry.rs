@@ -65,8 +65,8 @@ impl World {
     /// The pod `order[n]` becomes the pod `n`.
     fn renamed(&self, order: &[Pod]) -> Self {
         let new = |pod: Pod| order.iter().position(|old| *old == pod).unwrap_or_default() as Pod;
-        let bits = |set: u8| {
-            (0..8)
+        let bits = |set: u16| {
+            (0..16)
                 .filter(|pod| set & 1 << pod != 0)
                 .fold(0, |bits, pod| bits | 1 << if usize::from(pod) < order.len() { new(pod) } else { pod })
         };
@@ -86,6 +86,7 @@ impl World {
         world.history.iter_mut().for_each(|config| config.sort_unstable());
         world.mattered = ids(&world.mattered);
         world.prepared = bits(world.prepared);
+        world.absent = bits(world.absent);
         for pod in &mut world.pods {
             if let Some(journal) = &mut pod.disk.journal {
                 journal.excluded = ids(&journal.excluded);

@@ -2,16 +2,13 @@
 
 use std::fmt::Write as _;
 
-use stateright::Path;
-
 use super::project::Move;
 use super::step::{Event, Outcome, Rules, show_id, show_kind};
 use super::world::{Proc, View, World};
 
 /// Each event, and the world at the end.
-pub(crate) fn show(rules: &Rules, path: Path<World, Event>) -> String {
+pub(crate) fn show(rules: &Rules, steps: &[(World, Option<Event>)]) -> String {
     let mut text = String::new();
-    let steps = path.into_vec();
     for (n, (world, event)) in steps.iter().enumerate() {
         if let Some(event) = event {
             let next = steps.get(n + 1).map(|(next, _)| next);
@@ -48,8 +45,12 @@ fn tell(rules: &Rules, world: &World, next: Option<&World>, event: Event) -> Str
                 Some((View::Etcd { local, list }, _)) => {
                     format!("pod {pod} hears from the etcd of pod {peer}: its list {local:?}, the leader's {list:?}")
                 }
-                None => format!("pod {pod} hears nothing from pod {peer}"),
+                _ => format!("pod {pod} hears nothing from pod {peer}"),
             }
+        }
+        Event::AskAstray(pod, peer, to) => {
+            let who = to.map_or("a foreign cluster".to_owned(), |to| format!("pod {to}"));
+            format!("pod {pod} dials pod {peer}, and A STALE RECORD leads it to {who}")
         }
         Event::DnsShows(pod) => format!("DNS shows pod {pod} the higher pods"),
         Event::Act(pod, outcome) => {
@@ -71,9 +72,12 @@ fn tell(rules: &Rules, world: &World, next: Option<&World>, event: Event) -> Str
         Event::Publishes(pod, set) => format!("the member of pod {pod} is published{}", lag(set)),
         Event::CatchesUp(pod) => format!("the member of pod {pod} catches up"),
         Event::Promotes(pod, set) => format!("the learner of pod {pod} is promoted{}", lag(set)),
+        Event::Leaves(pod) => format!("pod {pod} is told to leave, and notes that"),
+        Event::Left(pod, set) => format!("the member of pod {pod} is removed by its pod{}", lag(set)),
         Event::LearnsOfItsEnd(pod) => format!("the etcd of pod {pod} learns that it was removed, and ends"),
         Event::Applies(queued, set) => format!("etcd applies the queued {queued:?}{}", lag(set)),
         Event::Crash(pod) => format!("pod {pod} CRASHES"),
+        Event::LosesRecord(pod) => format!("pod {pod} has had NO DNS RECORD for a minute"),
         Event::LosesDisk(pod) => format!("pod {pod} LOSES ITS DISK"),
         Event::LosesWalVolume(pod) => format!("pod {pod} LOSES ITS WAL VOLUME"),
         Event::LosesDataVolume(pod) => format!("pod {pod} LOSES ITS DATA VOLUME"),
@@ -91,6 +95,7 @@ fn tell_move(next: &Move) -> String {
             format!("starts etcd ({}) as {}", if *new { "new" } else { "existing" }, show_id(*id))
         }
         Move::Remove(id) => format!("removes {}", show_id(*id)),
+        Move::RemoveAbandoned(id) => format!("removes the abandoned learner {}", show_id(*id)),
         Move::Add(learner) => format!("adds a {}", if *learner { "learner" } else { "voter" }),
         other => format!("{other:?}"),
     }

@@ -46,11 +46,20 @@ pub(crate) struct Journal {
     pub(crate) archiving: Option<(Option<Mid>, bool)>,
     pub(crate) was_member: bool,
     pub(crate) wal_seen: Option<Mid>,
+    /// Its member was about to leave.
+    pub(crate) leaving: bool,
 }
 
 impl Journal {
     pub(crate) fn fresh() -> Self {
-        Self { stage: Stage::Fresh, excluded: BTreeSet::new(), archiving: None, was_member: false, wal_seen: None }
+        Self {
+            stage: Stage::Fresh,
+            excluded: BTreeSet::new(),
+            archiving: None,
+            was_member: false,
+            wal_seen: None,
+            leaving: false,
+        }
     }
 }
 
@@ -103,6 +112,8 @@ pub(crate) enum View {
         /// The linearizable list, where there was a leader.
         list: Option<u8>,
     },
+    /// The etcd of another cluster, which has a leader and none of our names in its list.
+    Foreign,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -123,7 +134,7 @@ pub(crate) enum Proc {
         /// The rounds of the roll call that are complete.
         rounds: u8,
         /// Which peers were asked since the first round was complete.
-        again: u8,
+        again: u16,
         /// DNS shows the higher pods.
         dns: bool,
     },
@@ -157,6 +168,10 @@ pub(crate) enum Broken {
     Founding,
     /// A membership call could cost the quorum, or was made without one.
     Quorum,
+    /// A pod acts in a cluster that is not its own.
+    Foreign,
+    /// Whole data of a member went aside, data went without a note of it, or etcd started beside some that is left.
+    Data,
 }
 
 /// A change that etcd has queued: its caller's deadline passed, and it may still be applied.
@@ -172,13 +187,21 @@ pub(crate) struct World {
     /// The configurations that were committed, from the founding one on; those that nobody holds are forgotten.
     pub(crate) history: Vec<Config>,
     pub(crate) queue: BTreeSet<Queued>,
-    /// Members that have spoken to another, or acknowledged something.
+    /// Members that have spoken to another, or acknowledged something, or whose data was put aside.
     pub(crate) mattered: BTreeSet<Mid>,
-    /// The pods that have ever been prepared.
-    pub(crate) prepared: u8,
+    /// The learner that the leader knows to be in sync, or to have been before it died.
+    pub(crate) in_sync: Option<Mid>,
+    /// The pods that have been prepared since somebody last had anything.
+    pub(crate) prepared: u16,
+    /// The pods of learners of which DNS has had no record for a minute.
+    pub(crate) absent: u16,
     pub(crate) crashes: u8,
     pub(crate) losses: u8,
     pub(crate) lost_answers: u8,
+    /// Members that were told to leave.
+    pub(crate) leaves: u8,
+    pub(crate) astray: u8,
+    pub(crate) absences: u8,
     pub(crate) broken: Option<Broken>,
     /// A quorum of disks is lost: an operator has to help.
     pub(crate) hopeless: bool,
@@ -193,10 +216,15 @@ impl World {
             history: vec![founding],
             queue: BTreeSet::new(),
             mattered: BTreeSet::new(),
+            in_sync: None,
             prepared: 0,
+            absent: 0,
             crashes: 0,
             losses: 0,
             lost_answers: 0,
+            leaves: 0,
+            astray: 0,
+            absences: 0,
             broken: None,
             hopeless: false,
         }
@@ -259,6 +287,7 @@ impl World {
             }
         }
         self.history.iter_mut().flatten().for_each(|member| keep(&mut member.id));
+        self.in_sync.iter_mut().for_each(&mut *keep);
         self.queue = std::mem::take(&mut self.queue)
             .into_iter()
             .map(|mut queued| {
