@@ -50,12 +50,12 @@ pub async fn leave(settings: Arc<Settings>) -> Result<(), Fatal> {
     let until = Instant::now() + settings.intent.timeout.unwrap_or(TIMEOUT);
     let dns = super::dns(&settings)?;
     let intent = &settings.intent;
-    let asked = async {
+    let first = async {
         let api = KubeApi::new(&settings.kube_api, intent, dns.clone())?;
         let replicas = first_answer(&api, until.min(Instant::now() + FIRST_ANSWER)).await?;
-        Ok::<_, ApiFailure>((api, replicas))
+        Ok::<_, ApiFailure>((api, replicas, Instant::now()))
     };
-    let (api, replicas) = match asked.await {
+    let (api, replicas, asked) = match first.await {
         Ok(answer) => answer,
         Err(failure) => {
             let hint = failure.hint();
@@ -101,7 +101,8 @@ pub async fn leave(settings: Arc<Settings>) -> Result<(), Fatal> {
     let client = Arc::new(client);
     let (intent, process_id) = (Arc::new(intent.clone()), ProcessId("leave".to_owned()));
     let observer = Observer::new(intent.clone(), process_id, dns, client.clone(), disk, Instant::now());
-    let leaver = Leaver { intent, paths, client, access, observer, api, own, replicas, is_marked, is_unsure: false };
+    let leaver =
+        Leaver { intent, paths, client, access, observer, api, own, replicas, asked, is_marked, is_unsure: false };
     // What an ending hook says is in no log but this.
     leaver.run(until).await.inspect_err(|fatal| tracing::error!(hint = fatal.hint, "{}", fatal.message))
 }
@@ -126,6 +127,8 @@ struct Leaver {
     api: KubeApi<DnsWatch>,
     own: Leaving,
     replicas: u32,
+    /// When that was said.
+    asked: Instant,
     /// The journal says that it leaves.
     is_marked: bool,
     /// A removal was sent whose outcome is not known: it may be applied yet.
@@ -135,16 +138,15 @@ struct Leaver {
 impl Leaver {
     async fn run(mut self, until: Instant) -> Result<(), Fatal> {
         let mut said = String::new();
-        let mut asked = Instant::now();
         loop {
             let seen = self.observer.observe();
             let ids = (self.own.cluster_id, self.own.member_id);
             let decision = leaving::decide(&self.intent, ids, self.replicas, &seen.peers);
             let is_due = !matches!(decision, Leave::Wait(_) | Leave::Left);
-            let reason = if asked.elapsed() >= if is_due { ASK_BEFORE } else { ASK_AGAIN } {
+            let reason = if self.asked.elapsed() >= if is_due { ASK_BEFORE } else { ASK_AGAIN } {
                 match self.api.replicas(until.min(Instant::now() + ANSWER)).await {
                     Ok(replicas) => {
-                        (self.replicas, asked) = (replicas, Instant::now());
+                        (self.replicas, self.asked) = (replicas, Instant::now());
                         if let Some(why) = leaving::stays(&self.intent, replicas) {
                             self.give_up()?;
                             tracing::info!("it stays after all: {why}");

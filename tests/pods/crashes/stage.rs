@@ -15,6 +15,8 @@ pub(super) const PACE: Duration = Duration::from_millis(50);
 
 /// Where a leaver is held until it is wanted again.
 const HELD: &str = "leave-after-move";
+/// What it was told so long ago it does not act on any more: it asks again.
+const IS_OLD: Duration = Duration::from_millis(500);
 
 pub(super) struct Stage {
     way: Way,
@@ -161,6 +163,7 @@ impl Stage {
                     let held =
                         try_eventually(SOON, || is_held().then_some(()).ok_or("it has not begun to leave".to_owned()));
                     self.api.scale(FOUNDERS);
+                    std::thread::sleep(IS_OLD);
                     match &held {
                         Ok(()) => points::let_go(victim),
                         // The hook would be waited for, and be held when it comes by later.
