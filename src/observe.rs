@@ -16,6 +16,7 @@ use crate::dns_watch::DnsWatch;
 use crate::hearing::Hearing;
 use crate::intent::Intent;
 use crate::kube_api::{ApiPlace, KubeApi, PodsWatch};
+use crate::membership::Added;
 use crate::names::{MemberId, PodName, ProcessId, Url};
 use crate::observation::{
     Answer, Disk, Dns, DnsFailure, EtcdView, Image, ListFailure, Member, Observation, OwnName, PeerView, PodsWanted,
@@ -24,8 +25,10 @@ use crate::observation::{
 use crate::peers::{PeerClient, Question, Resolve};
 use crate::standing::Standing;
 
-/// How long one pod may take to answer.
+/// How long one pod may take to answer, at first.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take where it is known to be slow: on a far or a busy node a few handshakes need more than that.
+const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(8);
 /// How soon a pod is asked again while its answers change, and how late while they do not.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 pub const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -68,9 +71,9 @@ struct Shared {
 /// The task that asks one pod.
 struct Asker {
     url: Url,
+    resolution: Option<Resolution>,
     kick: Arc<Notify>,
     task: JoinHandle<()>,
-    resolution: Option<Resolution>,
 }
 
 impl Drop for Asker {
@@ -186,6 +189,19 @@ impl Observer {
         self.kick_all();
     }
 
+    /// The answer to an add has the list that came of it: as good as one that is asked for now.
+    pub fn hear_add(&mut self, added: Added) {
+        let now = self.shared.tick();
+        for answer in self.shared.answers().values_mut() {
+            if let PeerView::Etcd(EtcdView { list: Ok(list), .. }) = &mut answer.view
+                && list.answered_by == added.answered_by
+            {
+                list.members.clone_from(&added.members);
+                (answer.asked, answer.answered) = (now, now);
+            }
+        }
+    }
+
     /// Nothing hangs on a quick answer: while a pod has no news it is asked this seldom.
     pub fn at_most_every(&self, pause: Duration) {
         self.shared.pause_max.store(pause.as_millis() as u64, Ordering::Relaxed);
@@ -274,19 +290,20 @@ impl Observer {
         let hosts =
             wanted.values().map(|url| url.host.clone()).filter(|host| host.parse::<IpAddr>().is_err()).collect();
         self.shared.dns.want(hosts);
-        self.askers.retain(|pod, asker| wanted.get(pod) == Some(&asker.url));
         let view = self.shared.dns.view();
+        let resolution = |url: &Url| view.hosts.get(&url.host);
+        // Who has moved is not waited for where it was.
+        let is_there = |pod: &PodName, asker: &Asker| {
+            wanted.get(pod) == Some(&asker.url) && resolution(&asker.url) == asker.resolution.as_ref()
+        };
+        self.askers.retain(|pod, asker| is_there(pod, asker));
         for (pod, url) in wanted {
-            let resolution = view.hosts.get(&url.host).cloned();
-            let asker = self.askers.entry(pod.clone()).or_insert_with(|| {
+            let resolution = resolution(&url).cloned();
+            self.askers.entry(pod.clone()).or_insert_with(|| {
                 let kick = Arc::new(Notify::new());
                 let task = tokio::spawn(ask_forever(pod, url.clone(), self.shared.clone(), kick.clone()));
-                Asker { url, kick, task, resolution: resolution.clone() }
+                Asker { url, resolution, kick, task }
             });
-            if asker.resolution != resolution {
-                asker.resolution = resolution;
-                asker.kick.notify_one();
-            }
         }
     }
 
@@ -355,10 +372,12 @@ fn is_news(last: &PeerView, new: &PeerView) -> bool {
 
 async fn ask_forever(pod: PodName, url: Url, shared: Arc<Shared>, kick: Arc<Notify>) {
     let mut pause = PAUSE_MIN;
+    let mut patience = ANSWER_TIMEOUT;
     let mut renew = Instant::now();
     loop {
-        let asked = shared.tick();
-        let view = ask_once(&pod, &url, &shared, asked).await;
+        let (asked, begun) = (shared.tick(), Instant::now());
+        let view = ask_once(&pod, &url, &shared, asked, begun + patience).await;
+        patience = patience_after(patience, begun.elapsed());
         if matches!(&view, PeerView::Silent(_)) && Instant::now() >= renew {
             shared.dns.ask_at_once(Some(&url.host));
             renew = Instant::now() + RENEW_PAUSE;
@@ -374,7 +393,13 @@ async fn ask_forever(pod: PodName, url: Url, shared: Arc<Shared>, kick: Arc<Noti
     }
 }
 
-async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64) -> PeerView {
+/// Whoever has used up the time that it had gets more of it.
+fn patience_after(patience: Duration, took: Duration) -> Duration {
+    let next = if took >= patience { patience * 2 } else { took * 2 };
+    next.clamp(ANSWER_TIMEOUT, ANSWER_TIMEOUT_MAX)
+}
+
+async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64, deadline: Instant) -> PeerView {
     let addresses = match shared.known_addresses(&url.host) {
         Some(Ok(addresses)) => addresses,
         Some(Err(failure)) => return PeerView::Silent(Silence::NoAddress(failure)),
@@ -386,7 +411,7 @@ async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64) -> Peer
         addresses,
         says: shared.says.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         own_name_resolves: shared.dns.view().own == OwnName::Ours,
-        deadline: Instant::now() + ANSWER_TIMEOUT,
+        deadline,
     };
     let hosts = Hosts(shared);
     let report = |view: &PeerView| {
@@ -420,5 +445,72 @@ impl Resolve for Hosts<'_> {
             return known;
         }
         self.0.dns.addresses(host).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::connect::Security;
+    use crate::dns::Resolver;
+    use crate::dns_testing::{FakeDns, Mood, intent, local};
+    use crate::etcd::Access;
+    use crate::intent::Discovery;
+    use crate::peers;
+
+    #[test]
+    fn who_needs_more_time_gets_it_and_who_is_quick_again_is_given_up_sooner() {
+        let seconds = Duration::from_secs;
+        assert_eq!(patience_after(seconds(1), seconds(1)), seconds(2));
+        assert_eq!(patience_after(seconds(8), seconds(8)), seconds(8));
+        assert_eq!(patience_after(seconds(4), seconds(3)), seconds(6));
+        assert_eq!(patience_after(seconds(8), Duration::from_millis(10)), seconds(1));
+    }
+
+    /// Answers every question after so long.
+    async fn slow_peer(delay: Duration) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let _ = tcp.read(&mut [0; 4096]).await;
+                    tokio::time::sleep(delay).await;
+                    let _ = tcp.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+                });
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_longer_than_usual_is_heard_all_the_same() {
+        let server = FakeDns::start(Mood::Good).await;
+        let mut intent = intent(0, 3, Discovery::Srv);
+        let port = slow_peer(ANSWER_TIMEOUT + Duration::from_millis(200)).await;
+        intent.plan.founders[1].peer_urls = vec![format!("http://127.0.0.1:{port}").parse().unwrap()];
+        let intent = Arc::new(intent);
+        let resolver = Resolver::new(Some(server.address), "options ndots:5\n").unwrap();
+        let dns = Arc::new(DnsWatch::start(intent.clone(), Arc::new(resolver), || local(&["10.0.0.0"])));
+        let asker = peers::Asker { pod: intent.pod.clone(), namespace: String::new(), service: String::new() };
+        let client = PeerClient::new(asker, Security::Plain, Access::default(), intent.client_urls[0].clone());
+        let process_id = ProcessId("p".to_owned());
+        let mut observer =
+            Observer::new(intent.clone(), process_id, dns, Arc::new(client), Disk::blank(), Instant::now());
+        let heard = async {
+            loop {
+                let seen = observer.observe();
+                let answer = seen.peers.get(&PodName::from("etcd-1"));
+                if let Some(PeerView::Silent(Silence::NotEtcd(_))) = answer.map(|answer| &answer.view) {
+                    return;
+                }
+                observer.changed(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), heard).await.unwrap();
     }
 }
