@@ -10,9 +10,9 @@ use crate::dns_watch::DnsWatch;
 use crate::etcd::{Access, CallFailure, Endpoint};
 use crate::exit::Fatal;
 use crate::intent::{Intent, JoinAs};
-use crate::journal::{Journal, Stage};
+use crate::journal::{EtcdBinary, Journal, Stage};
 use crate::journal_file;
-use crate::membership::Writer;
+use crate::membership::{Added, Writer};
 use crate::names::{ClusterId, PodName};
 use crate::observation::{Disk, JournalFile, Observation, OwnName, PeerView};
 use crate::peers::PeerClient;
@@ -33,12 +33,16 @@ pub struct Actor<'a> {
     pub access: &'a Access,
     /// For a last look at the own name.
     pub dns: &'a DnsWatch,
+    /// The etcd that this process will become.
+    pub etcd: Option<&'a EtcdBinary>,
 }
 
 /// How a step ended, where it did not end the program.
 pub enum Outcome {
     /// It is done.
     Done,
+    /// A member was added, and this is the list that came of it.
+    Added(Added),
     /// It is not, or nobody knows; the next observation tells.
     Failed {
         /// Why.
@@ -119,15 +123,16 @@ impl Actor<'_> {
         let role = if learner { JoinAs::Learner } else { JoinAs::Voter };
         let mut added = None;
         let call = async |writer: Writer<'_>| {
-            added = Some(writer.add(&self.intent.peer_urls, role, self.intent.learners_max).await?.member_id);
+            added = Some(writer.add(&self.intent.peer_urls, role, self.intent.learners_max).await?);
             Ok(())
         };
         let outcome = self.call(seen, Some(cluster_id), call).await;
-        if let Some(member_id) = added {
-            journal.enter(Stage::Joined { cluster_id, member_id, learner }, &[]);
-            self.write(&journal)?;
-        }
-        Ok(outcome)
+        let Some(added) = added else { return Ok(outcome) };
+        journal.enter(Stage::Joined { cluster_id, member_id: added.member_id, learner }, &[]);
+        // Most often etcd starts next, and the journal need not be written once more for it.
+        journal.etcd = self.etcd.cloned();
+        self.write(&journal)?;
+        Ok(Outcome::Added(added))
     }
 
     async fn call(

@@ -22,7 +22,7 @@ use crate::exec;
 use crate::exit::Fatal;
 use crate::journal::EtcdBinary;
 use crate::observation::{DataVersions, Disk, Image, JournalFile, Wal};
-use crate::signals;
+use crate::signals::{self, OwnChild};
 use crate::version::Minor;
 use crate::wal::{self, Depth, Log, Replays};
 
@@ -78,13 +78,23 @@ impl Binary {
         if remembered.as_ref().is_some_and(|known| known.fingerprint == fingerprint) {
             return Self { program, changed: false, required: false, state: State::Known(remembered) };
         }
-        let answer = tokio::spawn(ask(program.clone()));
+        // It runs while everything else begins.
+        let child = start(&program);
+        let answer = tokio::spawn(async move { hear(child?).await });
         Self { program, changed: true, required: false, state: State::Asking { fingerprint, answer } }
     }
 
     /// Whether the version is known, or known not to be told.
     pub fn is_known(&self) -> bool {
         matches!(self.state, State::Known(_))
+    }
+
+    /// Which etcd it is, as far as that is known by now.
+    pub fn now_known(&self) -> Option<&EtcdBinary> {
+        match &self.state {
+            State::Known(known) => known.as_ref(),
+            State::Asking { .. } => None,
+        }
     }
 
     /// Which etcd it is; none where it does not say. Waits for the child.
@@ -139,9 +149,9 @@ fn fingerprint(program: &Path) -> io::Result<String> {
     Ok(format!("{}-{}.{:09}-{}", facts.size(), facts.mtime(), facts.mtime_nsec(), facts.ino()))
 }
 
-async fn ask(program: PathBuf) -> Result<String, Unknown> {
-    let silent = |error: io::Error| Unknown::Silent(error.to_string());
-    let mut command = Command::new(&program);
+/// Asks the program for its version.
+fn start(program: &Path) -> Result<OwnChild, Unknown> {
+    let mut command = Command::new(program);
     // No ETCD_ variable: a bad one must not keep it from telling. For one line Go needs neither its collector nor threads.
     command
         .arg("--version")
@@ -150,7 +160,12 @@ async fn ask(program: PathBuf) -> Result<String, Unknown> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let mut own = signals::spawn(&mut command).map_err(Unknown::Exec)?;
+    signals::spawn(&mut command).map_err(Unknown::Exec)
+}
+
+/// Its answer.
+async fn hear(mut own: OwnChild) -> Result<String, Unknown> {
+    let silent = |error: io::Error| Unknown::Silent(error.to_string());
     let mut text = String::new();
     let read = match own.child.stdout.take().map(ChildStdout::from_std) {
         Some(Ok(stdout)) => {

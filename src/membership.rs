@@ -36,6 +36,8 @@ pub struct Writer<'a> {
 pub struct Added {
     /// The ID that etcd gave it.
     pub member_id: MemberId,
+    /// The member that answered.
+    pub answered_by: MemberId,
     /// All members, the new one included.
     pub members: Vec<Member>,
 }
@@ -75,8 +77,9 @@ impl Writer<'_> {
         };
         match added.filter(expected) {
             Some(added) => {
+                let answered_by = MemberId(answer.header().map(|header| header.member_id()).unwrap_or_default());
                 let members = answer.member_list().iter().map(member).collect();
-                Ok(Added { member_id: added.id, members })
+                Ok(Added { member_id: added.id, answered_by, members })
             }
             None => Err(CallFailure::Other(format!("etcd added {:?}, not what was asked for", answer.member()))),
         }

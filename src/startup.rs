@@ -110,11 +110,11 @@ impl Startup {
         tls.warn();
         let paths = Paths::locate(&settings.data_dir, settings.wal_dir.as_deref())?;
         let mut disk = data_dir::observe(&paths)?;
+        let binary = Binary::look(settings.etcd_here.as_deref(), &disk);
         give_journal(&intent, &paths, &mut disk)?;
         let process_id = ProcessId(random_id());
         let (client, access) = clients(&settings, &tls);
         let client = Arc::new(client);
-        let binary = Binary::look(settings.etcd_here.as_deref(), &disk);
         let mut observer = Observer::new(intent.clone(), process_id.clone(), dns.clone(), client.clone(), disk, start);
         observer.ask_kubernetes(&settings.kube_api);
         let seen = observer.observe();
@@ -317,10 +317,13 @@ impl Startup {
             client: &self.client,
             access: &self.access,
             dns: &self.dns,
+            etcd: self.binary.now_known(),
         };
         let outcome = actor.take(step, seen).await?;
+        let mut list = None;
         match outcome {
             Outcome::Done => self.retry = None,
+            Outcome::Added(added) => (self.retry, list) = (None, Some(added)),
             Outcome::Failed { reason: failure, is_rejection } => {
                 tracing::info!(?step, failure, "the step is not done; it is looked at afresh");
                 let pause = self.retry.as_ref().map_or(RETRY_MIN, |retry| (retry.pause * 2).min(RETRY_MAX));
@@ -329,6 +332,9 @@ impl Startup {
             }
         }
         self.observer.after_step(data_dir::observe(&self.paths)?);
+        if let Some(added) = list {
+            self.observer.hear_add(added);
+        }
         Ok(())
     }
 

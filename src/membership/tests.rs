@@ -41,7 +41,7 @@ async fn one_voter_adds_removes_and_refuses() {
         let writer = || writer(list.cluster_id, &endpoints, &access);
         let (url, other_url) = (new_url(), new_url());
         let learner = writer().add(&url, JoinAs::Learner, 1).await.unwrap();
-        assert_eq!(learner.members.len(), 2, "{binary:?}");
+        assert_eq!((learner.members.len(), learner.answered_by), (2, list.answered_by), "{binary:?}");
         assert!(!learner.members.iter().any(|member| member.id == learner.member_id && !member.is_learner));
         assert_eq!(writer().add(&url, JoinAs::Learner, 1).await, Err(CallFailure::UrlExists));
         assert_eq!(writer().add(&url, JoinAs::Voter, 1).await, Err(CallFailure::UrlExists));
