@@ -42,6 +42,8 @@ const TICK: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_millis(200);
 /// How long a restart waits for DNS to say whether every voter that is listed has a pod.
 const LOOK_UP: Duration = Duration::from_millis(500);
+/// How old an answer to the question for the own name may be when a new member starts.
+const FRESH: Duration = Duration::from_millis(100);
 /// How soon a membership call that failed is tried again, and how late.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -86,6 +88,8 @@ pub struct Startup {
     told: BTreeMap<PodName, String>,
     log: WaitingLog,
     retry: Option<Retry>,
+    /// A member was added, and just before that the own name was asked for: then.
+    added: Option<Instant>,
     counters: Arc<Counters>,
     warned: BTreeSet<Warning>,
     unsaid: bool,
@@ -143,6 +147,7 @@ impl Startup {
             told: BTreeMap::new(),
             log: WaitingLog::default(),
             retry: None,
+            added: None,
             counters: Arc::default(),
             warned: BTreeSet::new(),
             unsaid: false,
@@ -319,11 +324,12 @@ impl Startup {
             dns: &self.dns,
             etcd: self.binary.now_known(),
         };
+        let begun = Instant::now();
         let outcome = actor.take(step, seen).await?;
         let mut list = None;
         match outcome {
             Outcome::Done => self.retry = None,
-            Outcome::Added(added) => (self.retry, list) = (None, Some(added)),
+            Outcome::Added(added) => (self.retry, self.added, list) = (None, Some(begun), Some(added)),
             Outcome::Failed { reason: failure, is_rejection } => {
                 tracing::info!(?step, failure, "the step is not done; it is looked at afresh");
                 let pause = self.retry.as_ref().map_or(RETRY_MIN, |retry| (retry.pause * 2).min(RETRY_MAX));
@@ -338,14 +344,15 @@ impl Startup {
         Ok(())
     }
 
-    /// The last looks before etcd starts. A new member's own name is asked for afresh. A founder that is done stays a
-    /// moment for those who have not heard so yet, so that all start together.
+    /// The last looks before etcd starts. A new member's own name is asked for afresh, unless it has just been. A
+    /// founder that is done stays a moment for those who have not heard so yet, so that all start together.
     async fn may_start(&mut self, start: &Start, decision: &Decision, seen: &Observation) -> bool {
         if !start.first {
             self.unsaid = !self.look_up_voters().await;
             return true;
         }
-        if self.dns.own_name_fresh().await != OwnName::Ours {
+        let is_known = self.added.is_some_and(|at| at.elapsed() < FRESH);
+        if !is_known && self.dns.own_name_fresh().await != OwnName::Ours {
             return false;
         }
         if decision.rule != Rule::FoundAll {
