@@ -33,7 +33,7 @@ pub struct Actor<'a> {
     pub access: &'a Access,
     /// For a last look at the own name.
     pub dns: &'a DnsWatch,
-    /// The etcd that this process will become.
+    /// The etcd that will be started, as far as it is known.
     pub etcd: Option<&'a EtcdBinary>,
 }
 

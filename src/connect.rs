@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -25,6 +25,8 @@ use crate::tls;
 
 /// How long one address is waited for before the next one is tried beside it.
 const STAGGER: Duration = Duration::from_millis(100);
+/// How long a TCP connection may take, however long the rest has: a new attempt does better than a lost SYN's third.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is used where a URL says https. A URL that says http is always dialled without TLS.
 #[derive(Clone, Debug, Default)]
@@ -151,8 +153,10 @@ pub async fn dial_one(
     deadline: Instant,
 ) -> Result<Dialled, DialError> {
     let socket = SocketAddr::new(address, url.port);
+    let timed_out = || DialError::TimedOut { address: socket.to_string() };
     let work = async {
-        let tcp = TcpStream::connect(socket).await.map_err(|error| tcp_error(socket, &error))?;
+        let tcp = timeout(CONNECT_TIMEOUT, TcpStream::connect(socket)).await.map_err(|_| timed_out())?;
+        let tcp = tcp.map_err(|error| tcp_error(socket, &error))?;
         // Small questions and answers: Nagle's algorithm would only delay them.
         let _ = tcp.set_nodelay(true);
         let io = match url.scheme {
@@ -162,7 +166,6 @@ pub async fn dial_one(
         let wire = Wire::default();
         Ok(Dialled { stream: Stream::new(io, wire.clone()), address, wire })
     };
-    let timed_out = || DialError::TimedOut { address: socket.to_string() };
     timeout_at(deadline, work).await.map_err(|_| timed_out())?
 }
 

@@ -36,6 +36,8 @@ pub struct Writer<'a> {
 pub struct Added {
     /// The ID that etcd gave it.
     pub member_id: MemberId,
+    /// The cluster.
+    pub cluster_id: ClusterId,
     /// The member that answered.
     pub answered_by: MemberId,
     /// All members, the new one included.
@@ -79,7 +81,7 @@ impl Writer<'_> {
             Some(added) => {
                 let answered_by = MemberId(answer.header().map(|header| header.member_id()).unwrap_or_default());
                 let members = answer.member_list().iter().map(member).collect();
-                Ok(Added { member_id: added.id, answered_by, members })
+                Ok(Added { member_id: added.id, cluster_id: self.cluster_id, answered_by, members })
             }
             None => Err(CallFailure::Other(format!("etcd added {:?}, not what was asked for", answer.member()))),
         }

@@ -19,8 +19,8 @@ use crate::kube_api::{ApiPlace, KubeApi, PodsWatch};
 use crate::membership::Added;
 use crate::names::{MemberId, PodName, ProcessId, Url};
 use crate::observation::{
-    Answer, Disk, Dns, DnsFailure, EtcdView, Image, ListFailure, Member, Observation, OwnName, PeerView, PodsWanted,
-    Resolution, ServiceRecords, Silence, Since,
+    Answer, Disk, Dns, DnsFailure, EtcdView, Image, ListFailure, Member, MemberList, Observation, OwnName, PeerView,
+    PodsWanted, Resolution, ServiceRecords, Silence, Since,
 };
 use crate::peers::{PeerClient, Question, Resolve};
 use crate::standing::Standing;
@@ -190,11 +190,11 @@ impl Observer {
     }
 
     /// The answer to an add has the list that came of it: as good as one that is asked for now.
-    pub fn hear_add(&mut self, added: Added) {
+    pub fn hear_add(&mut self, added: &Added) {
         let now = self.shared.tick();
         for answer in self.shared.answers().values_mut() {
             if let PeerView::Etcd(EtcdView { list: Ok(list), .. }) = &mut answer.view
-                && list.answered_by == added.answered_by
+                && (list.cluster_id, list.answered_by) == (added.cluster_id, added.answered_by)
             {
                 list.members.clone_from(&added.members);
                 (answer.asked, answer.answered) = (now, now);
@@ -294,16 +294,20 @@ impl Observer {
         let resolution = |url: &Url| view.hosts.get(&url.host);
         // Who has moved is not waited for where it was.
         let is_there = |pod: &PodName, asker: &Asker| {
-            wanted.get(pod) == Some(&asker.url) && resolution(&asker.url) == asker.resolution.as_ref()
+            wanted.get(pod) == Some(&asker.url) && !has_moved(asker.resolution.as_ref(), resolution(&asker.url))
         };
         self.askers.retain(|pod, asker| is_there(pod, asker));
         for (pod, url) in wanted {
             let resolution = resolution(&url).cloned();
-            self.askers.entry(pod.clone()).or_insert_with(|| {
+            let asker = self.askers.entry(pod.clone()).or_insert_with(|| {
                 let kick = Arc::new(Notify::new());
                 let task = tokio::spawn(ask_forever(pod, url.clone(), self.shared.clone(), kick.clone()));
-                Asker { url, resolution, kick, task }
+                Asker { url, resolution: resolution.clone(), kick, task }
             });
+            if asker.resolution != resolution {
+                asker.resolution = resolution;
+                asker.kick.notify_one();
+            }
         }
     }
 
@@ -342,9 +346,12 @@ impl Shared {
         self.clock.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Notes an answer; true where it says something new.
+    /// Notes an answer, unless there is one to a later question; true where it says something new.
     fn publish(&self, pod: &PodName, answer: Answer) -> bool {
         let mut answers = self.answers();
+        if answers.get(pod).is_some_and(|last| last.asked > answer.asked) {
+            return false;
+        }
         let news = answers.get(pod).is_none_or(|last| is_news(&last.view, &answer.view));
         answers.insert(pod.clone(), answer);
         drop(answers);
@@ -352,8 +359,22 @@ impl Shared {
         news
     }
 
-    fn knows_etcd_at(&self, pod: &PodName) -> bool {
-        matches!(self.answers().get(pod).map(|answer| &answer.view), Some(PeerView::Etcd(_)))
+    /// What a known etcd said last when it was asked for a list.
+    fn last_list(&self, pod: &PodName) -> Option<Result<MemberList, ListFailure>> {
+        match &self.answers().get(pod)?.view {
+            PeerView::Etcd(etcd) => Some(etcd.list.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// None of the addresses is left. The order means nothing, and one of two families may have failed for a moment.
+fn has_moved(last: Option<&Resolution>, now: Option<&Resolution>) -> bool {
+    match (last, now) {
+        (Some(Resolution::Addresses(last)), Some(Resolution::Addresses(now))) => {
+            !last.iter().any(|address| now.contains(address))
+        }
+        _ => false,
     }
 }
 
@@ -415,11 +436,15 @@ async fn ask_once(pod: &PodName, url: &Url, shared: &Shared, asked: u64, deadlin
     };
     let hosts = Hosts(shared);
     let report = |view: &PeerView| {
-        // The list of a known etcd is not taken back while it is asked again.
-        if !shared.knows_etcd_at(pod) {
-            let answered = shared.tick();
-            shared.publish(pod, Answer { asked, answered, url: url.clone(), view: view.clone() });
+        let mut view = view.clone();
+        match (&mut view, shared.last_list(pod)) {
+            // A known etcd's list is not taken back while it is asked again.
+            (_, Some(Ok(_))) => return,
+            (PeerView::Etcd(etcd), Some(failure)) => etcd.list = failure,
+            _ => {}
         }
+        let answered = shared.tick();
+        shared.publish(pod, Answer { asked, answered, url: url.clone(), view });
     };
     shared.client.ask(&question, &hosts, report).await
 }
@@ -470,6 +495,19 @@ mod tests {
         assert_eq!(patience_after(seconds(8), Duration::from_millis(10)), seconds(1));
     }
 
+    #[test]
+    fn who_is_at_none_of_its_addresses_any_more_has_moved() {
+        let at = |addresses: &[&str]| {
+            Some(Resolution::Addresses(addresses.iter().map(|address| address.parse().unwrap()).collect()))
+        };
+        let moved = |last: Option<Resolution>, now: Option<Resolution>| has_moved(last.as_ref(), now.as_ref());
+        assert!(moved(at(&["10.0.0.1"]), at(&["10.0.0.2"])));
+        assert!(!moved(at(&["10.0.0.1", "fd00::1"]), at(&["fd00::1", "10.0.0.1"])));
+        assert!(!moved(at(&["10.0.0.1", "fd00::1"]), at(&["10.0.0.1"])));
+        assert!(!moved(None, at(&["10.0.0.1"])));
+        assert!(!moved(at(&["10.0.0.1"]), Some(Resolution::Failed(DnsFailure::NxDomain))));
+    }
+
     /// Answers every question after so long.
     async fn slow_peer(delay: Duration) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -480,7 +518,9 @@ mod tests {
                 tokio::spawn(async move {
                     let _ = tcp.read(&mut [0; 4096]).await;
                     tokio::time::sleep(delay).await;
-                    let _ = tcp.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+                    let _ = tcp
+                        .write_all(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                        .await;
                 });
             }
         });

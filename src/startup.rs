@@ -339,7 +339,7 @@ impl Startup {
         }
         self.observer.after_step(data_dir::observe(&self.paths)?);
         if let Some(added) = list {
-            self.observer.hear_add(added);
+            self.observer.hear_add(&added);
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::startup::clients;
 use crate::status::Status;
 use crate::tls::Tls;
 
-/// How long the peers are listened to where nothing is decided: twice as long as one of them may take.
+/// How long the peers are listened to where nothing is decided: twice as long as one of them has at first.
 pub(super) const LISTEN: Duration = ANSWER_TIMEOUT.saturating_mul(2);
 pub(super) const TICK: Duration = Duration::from_millis(50);
 

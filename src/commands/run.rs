@@ -16,7 +16,8 @@ use crate::startup::Startup;
 /// A refusal, a time-out, or a disk that cannot be used.
 pub async fn run(settings: Arc<Settings>, own_args: &[String], start: Instant) -> Result<EtcdCommand, Fatal> {
     let dns = super::dns(&settings)?;
-    // Its first questions are on their way while the disk is read.
+    // Its first questions are on their way while the disk is read: it opens its sockets, and then it sends.
+    tokio::task::yield_now().await;
     tokio::task::yield_now().await;
     let mut startup = Startup::begin(settings.clone(), start, dns)?;
     startup.becomes_etcd();
