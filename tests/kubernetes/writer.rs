@@ -97,8 +97,7 @@ async fn check(progress: &Progress, endpoints: &[&str]) -> Result<(), Failure> {
     let mut problems = Vec::new();
     let mut clients = Vec::new();
     for endpoint in endpoints {
-        let mut client =
-            dial::connect(endpoint, ATTEMPT_TIMEOUT).await.map_err(|error| format!("{endpoint}: {error}"))?;
+        let mut client = dial::connect(endpoint, READ_TIMEOUT).await.map_err(|error| format!("{endpoint}: {error}"))?;
         let all = tokio::time::timeout(READ_TIMEOUT, read_all(&mut client)).await;
         let (values, revision) =
             all.map_err(|_| format!("{endpoint}: no answer"))?.map_err(|error| format!("{endpoint}: {error}"))?;
