@@ -305,7 +305,11 @@ fn nothing_is_left_over() {
     drop(world);
     assert!(!dir.exists());
     for pid in pids {
-        assert!(!fs::exists(format!("/proc/{pid}")).unwrap_or(true), "process {pid} is there");
+        // One that has ended is there until its parent has looked.
+        eventually(SOON, "each process is gone", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.map_or(Ok(()), Err)
+        });
     }
     for pid in process::all() {
         let net = fs::read_link(format!("/proc/{pid}/ns/net"));
