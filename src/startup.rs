@@ -326,20 +326,19 @@ impl Startup {
         };
         let begun = Instant::now();
         let outcome = actor.take(step, seen).await?;
-        let mut list = None;
+        self.observer.after_step(data_dir::observe(&self.paths)?);
         match outcome {
             Outcome::Done => self.retry = None,
-            Outcome::Added(added) => (self.retry, self.added, list) = (None, Some(begun), Some(added)),
+            Outcome::Added(added) => {
+                (self.retry, self.added) = (None, Some(begun));
+                self.observer.hear_add(&added);
+            }
             Outcome::Failed { reason: failure, is_rejection } => {
                 tracing::info!(?step, failure, "the step is not done; it is looked at afresh");
                 let pause = self.retry.as_ref().map_or(RETRY_MIN, |retry| (retry.pause * 2).min(RETRY_MAX));
                 let at = Instant::now() + pause.mul_f64(rand::random_range(0.75..1.25));
                 self.retry = Some(Retry { at, pause, failure, is_rejection });
             }
-        }
-        self.observer.after_step(data_dir::observe(&self.paths)?);
-        if let Some(added) = list {
-            self.observer.hear_add(&added);
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How old an answer may be on which the member is removed.
-const ASK_BEFORE: Duration = Duration::from_millis(500);
+pub const ASK_BEFORE: Duration = Duration::from_millis(500);
 /// How often it is asked whether the pod is wanted again, while others leave.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a membership call may take; etcd has no limit of its own.

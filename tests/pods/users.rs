@@ -3,7 +3,7 @@
 use crate::harness::*;
 use crate::render::{self, rendered};
 use crate::templates::*;
-use crate::versions::life_of;
+use crate::versions::{life_of, on_each_etcd};
 
 const PASSWORD: &str = "p4ss-of-the-test";
 
@@ -69,30 +69,7 @@ fn life(version: &str) {
     life_of(version, template, |pods| enable(pods, &[]), |pods| pods.iter().for_each(no_password_in));
 }
 
-#[test]
-fn etcd_3_4() {
-    life("3.4.");
-}
-
-#[test]
-fn etcd_3_5_early() {
-    life("3.5.16");
-}
-
-#[test]
-fn etcd_3_5() {
-    life("3.5.35");
-}
-
-#[test]
-fn etcd_3_6() {
-    life("3.6.");
-}
-
-#[test]
-fn etcd_3_7() {
-    life("3.7.");
-}
+on_each_etcd!(life);
 
 /// Without credentials the peer port suffices to restart; a member that has to be added is told what it lacks.
 #[test]

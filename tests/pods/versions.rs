@@ -5,6 +5,37 @@ use std::time::Duration;
 use crate::harness::*;
 use crate::templates::*;
 
+/// A test for each etcd, so that its name tells the version, and they run side by side.
+macro_rules! on_each_etcd {
+    ($life:ident) => {
+        #[test]
+        fn etcd_3_4() {
+            $life("3.4.");
+        }
+
+        #[test]
+        fn etcd_3_5_early() {
+            $life("3.5.16");
+        }
+
+        #[test]
+        fn etcd_3_5() {
+            $life("3.5.35");
+        }
+
+        #[test]
+        fn etcd_3_6() {
+            $life("3.6.");
+        }
+
+        #[test]
+        fn etcd_3_7() {
+            $life("3.7.");
+        }
+    };
+}
+pub(crate) use on_each_etcd;
+
 fn life(version: &str) {
     life_of(version, |spec| entrypoint(spec, 3), |_| {}, |_| {});
 }
@@ -57,27 +88,4 @@ pub(crate) fn life_of(
     ended(&pods);
 }
 
-#[test]
-fn etcd_3_4() {
-    life("3.4.");
-}
-
-#[test]
-fn etcd_3_5_early() {
-    life("3.5.16");
-}
-
-#[test]
-fn etcd_3_5() {
-    life("3.5.35");
-}
-
-#[test]
-fn etcd_3_6() {
-    life("3.6.");
-}
-
-#[test]
-fn etcd_3_7() {
-    life("3.7.");
-}
+on_each_etcd!(life);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use etcd_bootstrap::commands::leave::ASK_BEFORE;
+
 use super::points::{self, Place};
 use super::story::Story;
 use super::way::{FOUNDERS, Layout, Lost, Way, becomes_etcd, template};
@@ -15,8 +17,6 @@ pub(super) const PACE: Duration = Duration::from_millis(50);
 
 /// Where a leaver is held until it is wanted again.
 const HELD: &str = "leave-after-move";
-/// What it was told so long ago it does not act on any more: it asks again.
-const IS_OLD: Duration = Duration::from_millis(500);
 
 pub(super) struct Stage {
     way: Way,
@@ -163,7 +163,8 @@ impl Stage {
                     let held =
                         try_eventually(SOON, || is_held().then_some(()).ok_or("it has not begun to leave".to_owned()));
                     self.api.scale(FOUNDERS);
-                    std::thread::sleep(IS_OLD);
+                    // On what it was told before, it does not act any more: it asks again.
+                    std::thread::sleep(ASK_BEFORE);
                     match &held {
                         Ok(()) => points::let_go(victim),
                         // The hook would be waited for, and be held when it comes by later.
