@@ -8,7 +8,7 @@
 //! | another pod's | anything | refuse | here |
 //! | what this image's etcd cannot work with, or a cluster that it cannot | anything | refuse | `version.rs` |
 //! | a WAL | L lists it / lacks it / no leader | start / archive and join / start | `data.rs` |
-//! | a loss | L / every other founder prepared / else | archive and replace / archive / wait | `loss.rs` |
+//! | a loss | L / no quorum ever ran / else | archive and replace / archive / wait | `loss.rs` |
 //! | a join begun | L | finish it | `join.rs` |
 //! | prepared | a peer runs the plan, or all are prepared | start `new` | `found.rs` |
 //! | blank | L / all blank, twice / else | join / prepare / wait | `found.rs` |
@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::cluster::{self, Cluster};
+use crate::hearing::Listener;
 use crate::intent::Intent;
 use crate::journal::{Journal, Stage};
 use crate::names::{ClusterId, DiskId, MemberId, PodName};
@@ -53,8 +54,13 @@ pub fn decide(intent: &Intent, seen: &Observation) -> Decision {
     decision
 }
 
-/// The pods whose statements a founding needs, without this one.
-pub fn others_to_hear(intent: &Intent, seen: &Observation) -> BTreeSet<PodName> {
+/// Whose statements a founding needs, and to whom.
+pub fn listener<'a>(intent: &'a Intent, seen: &Observation) -> Listener<'a> {
+    let lost = matches!(Standing::of(&seen.disk), Standing::Lost(_));
+    Listener { others: others_to_hear(intent, seen), plan: &intent.plan, lost }
+}
+
+fn others_to_hear(intent: &Intent, seen: &Observation) -> BTreeSet<PodName> {
     let mut pods = span(intent, &seen.dns, seen.pods_wanted.as_ref());
     pods.remove(&intent.pod);
     if intent.state == crate::intent::State::New && seen.since.start >= found::SILENT_FOR {

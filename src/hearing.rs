@@ -1,5 +1,5 @@
-//! What the roll call has heard: whether all said "blank" or "prepared" in two rounds, the second begun after the
-//! first was complete.
+//! What the roll call has heard: whether all said in two rounds that they have no data, the second begun after the first
+//! was complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,31 @@ pub struct Hearing {
     second: bool,
 }
 
+/// Who listens, and to what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener<'a> {
+    /// All pods that have to speak, without this one.
+    pub others: BTreeSet<PodName>,
+    /// What they have to speak of.
+    pub plan: &'a Plan,
+    /// This disk has lost data: it bears others that have, too.
+    pub lost: bool,
+}
+
+impl Listener<'_> {
+    fn all_without_data(&self, peers: &BTreeMap<PodName, Answer>) -> Option<BTreeMap<PodName, DiskId>> {
+        let disk = |pod: &PodName| match &peers.get(pod)?.view {
+            PeerView::Waiting(said) if said.plan == *self.plan => match said.kind {
+                Kind::Blank | Kind::Prepared(_) => Some((pod.clone(), said.disk_id.clone())),
+                Kind::Lost if self.lost => Some((pod.clone(), said.disk_id.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.others.iter().map(disk).collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Round {
     complete: u64,
@@ -28,12 +53,12 @@ impl Hearing {
         self.first.as_ref().filter(|_| self.second).map(|round| &round.disks)
     }
 
-    /// What is heard once these answers are there. `others` are all pods that have to speak, without this one;
-    /// `now` is the number that the next question would get.
-    pub fn after(&self, others: &BTreeSet<PodName>, plan: &Plan, peers: &BTreeMap<PodName, Answer>, now: u64) -> Self {
-        let Some(disks) = all_blank(others, plan, peers) else {
+    /// What is heard once these answers are there; `now` is the number that the next question would get.
+    pub fn after(&self, listener: &Listener, peers: &BTreeMap<PodName, Answer>, now: u64) -> Self {
+        let Some(disks) = listener.all_without_data(peers) else {
             return Self::default();
         };
+        let others = &listener.others;
         match &self.first {
             Some(first) if first.disks == disks => {
                 let later =
@@ -43,20 +68,6 @@ impl Hearing {
             _ => Self { first: Some(Round { complete: now, disks }), second: others.is_empty() },
         }
     }
-}
-
-fn all_blank(
-    others: &BTreeSet<PodName>,
-    plan: &Plan,
-    peers: &BTreeMap<PodName, Answer>,
-) -> Option<BTreeMap<PodName, DiskId>> {
-    let disk = |pod: &PodName| match &peers.get(pod)?.view {
-        PeerView::Waiting(said) if said.plan == *plan => {
-            matches!(said.kind, Kind::Blank | Kind::Prepared(_)).then(|| (pod.clone(), said.disk_id.clone()))
-        }
-        _ => None,
-    };
-    others.iter().map(disk).collect()
 }
 
 #[cfg(test)]
@@ -97,13 +108,14 @@ mod tests {
 
     struct Ear {
         hearing: Hearing,
+        lost: bool,
         peers: BTreeMap<PodName, Answer>,
         clock: u64,
     }
 
     impl Ear {
         fn new() -> Self {
-            Self { hearing: Hearing::default(), peers: BTreeMap::new(), clock: 0 }
+            Self { hearing: Hearing::default(), lost: false, peers: BTreeMap::new(), clock: 0 }
         }
 
         /// A question and its answer, one after the other.
@@ -121,8 +133,9 @@ mod tests {
             let answered = self.ask();
             let url = format!("http://etcd-{n}.etcd:2380").parse().unwrap();
             self.peers.insert(pod(n), Answer { asked, answered, url, view });
-            let others = [pod(1), pod(2)].into();
-            self.hearing = self.hearing.after(&others, &plan("t"), &self.peers, self.clock);
+            let plan = plan("t");
+            let listener = Listener { others: [pod(1), pod(2)].into(), plan: &plan, lost: self.lost };
+            self.hearing = self.hearing.after(&listener, &self.peers, self.clock);
             self.hearing.heard_twice().is_some()
         }
     }
@@ -174,6 +187,15 @@ mod tests {
     }
 
     #[test]
+    fn who_has_lost_data_bears_others_that_have() {
+        let mut ear = Ear { lost: true, ..Ear::new() };
+        let lost = || said(1, Kind::Lost, "disk-1", "t");
+        assert!(!ear.hear(1, lost()) && !ear.hear(2, blank(2)));
+        assert!(!ear.hear(1, lost()) && ear.hear(2, blank(2)));
+        assert!(!ear.hear(1, said(1, Kind::WasMember, "disk-1", "t")));
+    }
+
+    #[test]
     fn another_disk_begins_it_anew() {
         let mut ear = Ear::new();
         ear.hear(1, blank(1));
@@ -191,9 +213,11 @@ mod tests {
         ear.hear(2, blank(2));
         ear.hear(1, blank(1));
         ear.hear(2, blank(2));
-        let wider = [pod(1), pod(2), pod(3)].into();
-        assert_eq!(ear.hearing.after(&wider, &plan("t"), &ear.peers, 99), Hearing::default());
-        let alone = Hearing::default().after(&BTreeSet::new(), &plan("t"), &BTreeMap::new(), 0);
+        let plan = plan("t");
+        let wider = Listener { others: [pod(1), pod(2), pod(3)].into(), plan: &plan, lost: false };
+        assert_eq!(ear.hearing.after(&wider, &ear.peers, 99), Hearing::default());
+        let alone = Listener { others: BTreeSet::new(), ..wider };
+        let alone = Hearing::default().after(&alone, &BTreeMap::new(), 0);
         assert_eq!(alone.heard_twice(), Some(&BTreeMap::new()));
     }
 }

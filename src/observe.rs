@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, expected_cluster, is_ours};
-use crate::decide::others_to_hear;
+use crate::decide::listener;
 use crate::dns_watch::DnsWatch;
 use crate::hearing::Hearing;
 use crate::intent::Intent;
@@ -255,9 +255,8 @@ impl Observer {
         if is_single && self.kubernetes.as_ref().is_some_and(PodsWatch::is_awaited) {
             return;
         }
-        let others = others_to_hear(&self.intent, seen);
         let now = self.shared.clock.load(Ordering::SeqCst);
-        let heard = self.hearing.after(&others, &self.intent.plan, &seen.peers, now);
+        let heard = self.hearing.after(&listener(&self.intent, seen), &seen.peers, now);
         // The second round begins now.
         if heard != self.hearing && heard.heard_twice().is_none() {
             self.kick_all();

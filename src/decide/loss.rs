@@ -1,11 +1,14 @@
 //! The rules for a disk that has lost something.
 
+use std::collections::BTreeMap;
+
 use super::{Table, and_list, refuse, take};
 use crate::intent::OnLostData;
 use crate::journal::{Journal, Stage};
-use crate::names::{ClusterId, MemberId, PodName};
+use crate::names::{ClusterId, DiskId, MemberId, PodName};
 use crate::observation::{JournalFile, Kind, Wal};
 use crate::plan::{Decision, Rule, Step};
+use crate::span::span;
 use crate::standing::Loss;
 
 impl Table<'_> {
@@ -29,9 +32,10 @@ impl Table<'_> {
         if let Some(wait) = self.unconfirmed().or_else(|| self.foreign()) {
             return wait;
         }
-        if self.nobody_ever_ran() {
+        if self.no_quorum_ever_ran() {
             let why = format!(
-                "this disk has lost data ({}), but every other initial member is prepared and has never run",
+                "this disk has lost data ({}), but no cluster ever ran: so many initial members are prepared that the rest \
+                 is no quorum, and the rest is blank or has lost data, too",
                 loss.what
             );
             let step = if loss.leftovers { self.archive_of_loss(true) } else { Step::NoteWal(None) };
@@ -54,27 +58,35 @@ impl Table<'_> {
         self.wait(Rule::LossWaits, why)
     }
 
-    /// Every other initial member says "prepared", and every higher pod "blank": nobody ever ran to whom this disk
-    /// could have spoken. A cluster of one has nobody to ask.
-    fn nobody_ever_ran(&self) -> bool {
-        let founders = self.intent.plan.pods();
+    /// Every other initial member says "prepared"; or a majority of all does, and each of the others that it is blank or
+    /// has lost data, too. And every higher pod says "blank". Who is prepared has been part of no quorum since it heard all
+    /// of them blank, so that there was no leader and nothing was acknowledged; it said so after the others' etcds had
+    /// ended (two rounds), so that nobody runs to whom this disk could have spoken. What a lost disk still has cannot
+    /// start, and has no vote but its own. A cluster of one has nobody to ask.
+    fn no_quorum_ever_ran(&self) -> bool {
         // Its own journal may know better: who joined had a cluster to join.
         let began = match &self.seen.disk.journal {
             JournalFile::Valid(Journal { stage: Stage::Fresh | Stage::Prepared { .. }, was_member, .. }) => !was_member,
             JournalFile::Valid(_) | JournalFile::Torn(_) => false,
             JournalFile::Absent => true,
         };
+        let founders = self.intent.plan.pods();
         // Silence is no consent here, whatever BOOTSTRAP_STATE says.
-        let prepared = |pod: &PodName| {
-            self.statement_of(pod)
-                .is_some_and(|said| matches!(said.kind, Kind::Prepared(_)) && said.plan == self.intent.plan)
-        };
-        let blank = |pod: &PodName| self.statement_of(pod).is_some_and(|said| said.kind == Kind::Blank);
+        let said =
+            |pod: &PodName| self.statement_of(pod).filter(|said| said.plan == self.intent.plan).map(|said| &said.kind);
+        let heard_all = |disks: &BTreeMap<PodName, DiskId>| founders.iter().all(|pod| disks.contains_key(pod));
+        let prepared = |pod: &PodName| matches!(said(pod), Some(Kind::Prepared(disks)) if heard_all(disks));
+        let without_data = |pod: &PodName| prepared(pod) || matches!(said(pod), Some(Kind::Blank | Kind::Lost));
+        let others: Vec<&PodName> = founders.iter().filter(|pod| **pod != self.intent.pod).collect();
+        let never_ran = others.iter().filter(|pod| prepared(pod)).count();
+        let higher = span(self.intent, &self.seen.dns, self.seen.pods_wanted.as_ref());
         began
             && founders.len() > 1
             && founders.contains(&self.intent.pod)
-            && founders.iter().all(|pod| *pod == self.intent.pod || prepared(pod))
-            && self.others.iter().all(|pod| founders.contains(pod) || blank(pod))
+            && self.seen.hearing.heard_twice().is_some()
+            && (never_ran == others.len() || never_ran * 2 > founders.len())
+            && others.iter().all(|pod| without_data(pod))
+            && higher.iter().all(|pod| founders.contains(pod) || matches!(said(pod), Some(Kind::Blank)))
     }
 
     fn archive_of_loss(&self, never_spoke: bool) -> Step {

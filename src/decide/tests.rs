@@ -243,9 +243,9 @@ impl Row {
 
     /// All others in the span have said twice what they say now.
     pub(super) fn heard_twice(mut self) -> Self {
-        let others = super::others_to_hear(&self.intent, &self.seen);
-        let once = Hearing::default().after(&others, &self.intent.plan, &self.seen.peers, 100);
-        self.seen.hearing = once.after(&others, &self.intent.plan, &self.seen.peers, 102);
+        let listener = super::listener(&self.intent, &self.seen);
+        let once = Hearing::default().after(&listener, &self.seen.peers, 100);
+        self.seen.hearing = once.after(&listener, &self.seen.peers, 102);
         self
     }
 

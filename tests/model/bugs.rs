@@ -48,6 +48,11 @@ pub(crate) enum Bug {
     PromotesTheDead,
     /// A prepared pod founds beside one that has lost its data.
     FoundsBesideALoss,
+    /// A founder that has lost its data goes on founding where none of the others says that it has any, though a quorum may
+    /// have run.
+    LossWithoutMajority,
+    /// The same where a majority is prepared, though others are not heard.
+    LossBesideSilence,
     /// A prepared pod founds as soon as one other founder is prepared.
     OnePreparedIsEnough,
     /// The list of whoever answers counts, whether or not it has the name that was dialled.
@@ -149,6 +154,16 @@ impl Bug {
                 let others = key.views.iter().enumerate().filter(|(pod, _)| *pod != usize::from(key.pod));
                 if others.map(|(_, view)| view).all(lost_or_prepared) { found } else { next }
             }
+            (Self::LossWithoutMajority, Move::Wait) if rule == Rule::LossWaits && project.is_founder(key.pod) => {
+                let mut others = founders(project, key);
+                let without_data =
+                    |kind: Option<&Kind>| matches!(kind, Some(Kind::Blank | Kind::Prepared(_) | Kind::Lost));
+                if others.all(without_data) { begin_again(key, next) } else { next }
+            }
+            (Self::LossBesideSilence, Move::Wait) if rule == Rule::LossWaits && project.is_founder(key.pod) => {
+                let prepared = founders(project, key).filter(|kind| matches!(kind, Some(Kind::Prepared(_)))).count();
+                if prepared * 2 > usize::from(project.founders) { begin_again(key, next) } else { next }
+            }
             (Self::OnePreparedIsEnough, Move::Wait) if rule == Rule::RollCall && is_prepared(stage) => {
                 let one = |view: &View| matches!(view, View::Waiting { kind: Kind::Prepared(_), .. });
                 if key.views.iter().flatten().any(one) { found } else { next }
@@ -168,6 +183,24 @@ impl Bug {
 
 fn is_prepared(stage: Option<&Stage>) -> bool {
     matches!(stage, Some(Stage::Prepared(_)))
+}
+
+/// What the other founders have said.
+fn founders<'a>(project: &Project, key: &'a Key) -> impl Iterator<Item = Option<&'a Kind>> {
+    (0..project.founders).filter(|pod| *pod != key.pod).map(|pod| match key.views.get(usize::from(pod)) {
+        Some(Some(View::Waiting { kind, .. })) => Some(kind),
+        _ => None,
+    })
+}
+
+/// What is left is put aside as if it had never spoken.
+fn begin_again(key: &Key, next: Move) -> Move {
+    let began = key
+        .disk
+        .journal
+        .as_ref()
+        .is_some_and(|journal| matches!(journal.stage, Stage::Fresh | Stage::Prepared(_)) && !journal.was_member);
+    if began { Move::Archive(key.disk.wal.as_ref().map(|wal| wal.id), true) } else { next }
 }
 
 /// Another pod's learner in the newest list.

@@ -36,8 +36,10 @@ impl Sum {
     }
 }
 
+type Begin = fn(u64, Option<Bug>) -> History;
+
 /// The histories of these seeds, on all cores; ends at the first that is wrong.
-fn run(first: u64, count: u64, bug: Option<Bug>) -> Sum {
+fn run(first: u64, count: u64, begin_history: Begin, bug: Option<Bug>) -> Sum {
     let begin = Instant::now();
     let next = AtomicU64::new(first);
     let sum = Mutex::new(Sum::default());
@@ -47,7 +49,7 @@ fn run(first: u64, count: u64, bug: Option<Bug>) -> Sum {
             if seed >= first + count {
                 return;
             }
-            let told = History::new(seed, bug).run();
+            let told = begin_history(seed, bug).run();
             if told.wrong.is_some() {
                 next.store(first + count, Ordering::Relaxed);
             }
@@ -70,28 +72,47 @@ fn run(first: u64, count: u64, bug: Option<Bug>) -> Sum {
 }
 
 #[track_caller]
-fn clean(first: u64, count: u64) {
-    if let Some((seed, what, trace)) = run(first, count, None).wrong {
-        panic!("history {seed}: {what}\n{trace}\nagain: SEED={seed} cargo test --test model -- --ignored one_history");
+fn clean(first: u64, count: u64, begin_history: Begin) {
+    if let Some((seed, what, trace)) = run(first, count, begin_history, None).wrong {
+        panic!("history {seed}: {what}\n{trace}\nagain: SEED={seed} cargo test --test model -- --ignored one_");
     }
 }
 
 #[track_caller]
 fn caught(bug: Bug, first: u64, property: &str) {
-    let Some((seed, what, trace)) = run(first, 1000, Some(bug)).wrong else { panic!("{bug:?} was not caught") };
+    caught_in(History::new, bug, first, property);
+}
+
+#[track_caller]
+fn caught_in(begin_history: Begin, bug: Bug, first: u64, property: &str) {
+    let Some((seed, what, trace)) = run(first, 1000, begin_history, Some(bug)).wrong else {
+        panic!("{bug:?} was not caught")
+    };
     println!("history {seed}: {bug:?} is caught: {what}\n{trace}");
     assert_eq!(what, property, "{bug:?}\n{trace}");
 }
 
 #[test]
 fn histories_of_up_to_nine_pods() {
-    clean(1, 60);
+    clean(1, 60, History::new);
+}
+
+/// Five to seven founders that lose disks and volumes before a quorum runs.
+#[test]
+fn histories_of_a_founding() {
+    clean(1, 200, History::of_a_founding);
 }
 
 #[test]
 #[ignore = "minutes: make test-long"]
 fn long_histories_of_up_to_nine_pods() {
-    clean(variable("FIRST", 1), variable("HISTORIES", 100_000));
+    clean(variable("FIRST", 1), variable("HISTORIES", 100_000), History::new);
+}
+
+#[test]
+#[ignore = "minutes: make test-long"]
+fn long_histories_of_a_founding() {
+    clean(variable("FIRST", 1), variable("HISTORIES", 100_000), History::of_a_founding);
 }
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -101,7 +122,13 @@ fn variable(name: &str, default: u64) -> u64 {
 #[test]
 #[ignore = "SEED tells which"]
 fn one_history() {
-    clean(variable("SEED", 1), 1);
+    clean(variable("SEED", 1), 1, History::new);
+}
+
+#[test]
+#[ignore = "SEED tells which"]
+fn one_founding() {
+    clean(variable("SEED", 1), 1, History::of_a_founding);
 }
 
 #[test]
@@ -128,4 +155,14 @@ fn histories_catch_calls_by_an_unconfirmed_list() {
 #[test]
 fn histories_catch_a_promotion_of_the_dead() {
     caught(Bug::PromotesTheDead, 407, "Quorum");
+}
+
+#[test]
+fn histories_catch_a_loss_that_a_quorum_may_have_run_on() {
+    caught_in(History::of_a_founding, Bug::LossWithoutMajority, 1500, "Identity");
+}
+
+#[test]
+fn histories_catch_a_loss_beside_a_founder_that_is_not_heard() {
+    caught_in(History::of_a_founding, Bug::LossBesideSilence, 2100, "Identity");
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_bootstrap::decide::{decide, others_to_hear};
+use etcd_bootstrap::decide::{decide, listener};
 use etcd_bootstrap::hearing::Hearing;
 use etcd_bootstrap::identity;
 use etcd_bootstrap::intent::Intent;
@@ -415,14 +415,14 @@ impl Project {
             return Hearing::default();
         }
         let intent = &self.intents[usize::from(key.pod)];
-        let others = others_to_hear(intent, seen);
-        let first = Hearing::default().after(&others, &intent.plan, &seen.peers, 10);
+        let listener = listener(intent, seen);
+        let first = Hearing::default().after(&listener, &seen.peers, 10);
         if key.rounds == 1 {
             return first;
         }
         let mut again = seen.peers.clone();
         again.values_mut().for_each(|answer| answer.asked = 11);
-        first.after(&others, &intent.plan, &again, 12)
+        first.after(&listener, &again, 12)
     }
 
     /// How far the roll call has come once the last answer is there: complete rounds, and who was asked since the first.
@@ -439,8 +439,7 @@ impl Project {
         let intent = &self.intents[usize::from(after.pod)];
         let old = self.observe(before);
         let seen = self.observe(after);
-        let others = others_to_hear(intent, &seen);
-        let hearing = old.hearing.after(&others, &intent.plan, &seen.peers, 10);
+        let hearing = old.hearing.after(&listener(intent, &seen), &seen.peers, 10);
         let came = if hearing == Hearing::default() {
             (0, 0)
         } else if hearing.heard_twice().is_some() {

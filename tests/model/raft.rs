@@ -1,6 +1,6 @@
 //! The abstract etcd: who can lead, what is committed, and who learns of it.
 
-use super::world::{Broken, Config, Mem, Mid, Pod, Queued, Wal, World};
+use super::world::{Broken, Config, Mem, Mid, Pod, PodState, Proc, Queued, Wal, World};
 
 impl World {
     /// The pods whose vote a candidate gets, itself included, and whether that makes it the leader.
@@ -142,11 +142,28 @@ impl World {
         }
     }
 
-    /// Who talks to whom has happened: what two running members of a cluster said cannot be taken back.
+    /// Somebody knows what this member said, though its log is gone.
+    pub(crate) fn is_remembered(&self, id: Mid) -> bool {
+        let heard = |pod: &PodState| matches!(pod.process, Proc::Up { heard, .. } if heard & 1 << id.pod != 0);
+        self.mattered.contains(&id) || (id.seq == 0 && self.pods.iter().any(heard))
+    }
+
+    /// Who talks to whom has happened: what two running members of a cluster said cannot be taken back. Where nobody can
+    /// lead, nothing is acknowledged, and what was said is gone with the processes that heard it.
     pub(crate) fn note_what_mattered(&mut self) {
         let running: Vec<Mid> = self.each_running().filter(|(_, wal)| wal.spoke).map(|(_, wal)| wal.id).collect();
+        let led = self.leader().is_some();
         if running.len() > 1 {
-            self.mattered.extend(running);
+            // Who was added has spoken to a leader.
+            self.mattered.extend(running.iter().filter(|id| led || id.seq > 0));
+        }
+        let lasting = |id: &&Mid| self.mattered.contains(id);
+        let passing = running.iter().filter(|id| !lasting(id)).fold(0, |set, id| set | 1 << id.pod);
+        let known = self.mattered.iter().filter(|id| id.seq == 0).fold(0, |set, id| set | 1 << id.pod);
+        for id in &running {
+            if let Proc::Up { heard, .. } = &mut self.pods[usize::from(id.pod)].process {
+                *heard = (*heard | passing) & !known & !(1 << id.pod);
+            }
         }
         if self.stale_leader().is_some() {
             self.broken.get_or_insert(Broken::TwoClusters);

@@ -25,6 +25,8 @@ struct Course {
     faults: usize,
     /// No disk is lost that would cost the quorum of disks.
     careful: bool,
+    /// No disk is lost before some etcd runs; and then so many of a hundred events are such losses.
+    losses: Option<usize>,
     /// Some pods are slower than others.
     speeds: Vec<usize>,
 }
@@ -73,10 +75,38 @@ impl History {
             turbulent: dice.within(50..=2500),
             faults: dice.within(1..=15),
             careful: dice.chance(80),
+            losses: None,
             speeds: (0..pods).map(|_| if dice.chance(30) { dice.within(1..=9) } else { 10 }).collect(),
         };
-        let rules = Rules { project: Project::new(pods, founders, bug), limits, symmetric: false };
-        let world = World::new(pods, founders);
+        Self::of(dice, Rules { project: Project::new(pods, founders, bug), limits, symmetric: false }, course)
+    }
+
+    /// A founding of so many that some may lose their disks before a quorum runs.
+    pub(crate) fn of_a_founding(seed: u64, bug: Option<Bug>) -> Self {
+        let mut dice = Dice::of(seed);
+        let pods = dice.within(5..=7) as u8;
+        let limits = Limits {
+            crashes: dice.within(0..=6) as u8,
+            losses: dice.within(2..=4) as u8,
+            mute: dice.chance(50),
+            partial: true,
+            window: dice.chance(50),
+            lag: dice.chance(50),
+            astray: dice.within(0..=2) as u8,
+            ..Limits::default()
+        };
+        let course = Course {
+            turbulent: dice.within(100..=1500),
+            faults: dice.within(2..=10),
+            careful: dice.chance(60),
+            losses: Some(dice.within(2..=20)),
+            speeds: (0..pods).map(|_| if dice.chance(50) { dice.within(1..=4) } else { 10 }).collect(),
+        };
+        Self::of(dice, Rules { project: Project::new(pods, pods, bug), limits, symmetric: false }, course)
+    }
+
+    fn of(dice: Dice, rules: Rules, course: Course) -> Self {
+        let world = World::new(rules.project.pods, rules.project.founders);
         let possible = possible(&rules, &world);
         Self { dice, rules, course, world, possible, events: Vec::new() }
     }
@@ -119,9 +149,8 @@ impl History {
 
     /// One event, if the one that was picked changes anything.
     fn step(&mut self, calm: bool) {
-        let fault = !calm && self.dice.chance(self.course.faults);
-        let event = if fault { self.dice.pick(&self.possible.0) } else { None };
-        let Some(event) = event.or_else(|| self.plain()) else { return };
+        let event = self.loss(calm).or_else(|| self.fault(calm)).or_else(|| self.plain());
+        let Some(event) = event else { return };
         let Some(next) = self.rules.after(&self.world, event) else { return };
         if event.is_loss() && self.course.careful && next.hopeless && !self.world.hopeless {
             return;
@@ -129,6 +158,17 @@ impl History {
         self.possible = possible(&self.rules, &next);
         self.world = next;
         self.events.push(event);
+    }
+
+    fn loss(&mut self, calm: bool) -> Option<Event> {
+        let chance = self.course.losses.filter(|_| !calm && self.world.each_running().next().is_some())?;
+        let losses: Vec<Event> = self.possible.0.iter().copied().filter(|event| event.is_loss()).collect();
+        if self.dice.chance(chance) { self.dice.pick(&losses) } else { None }
+    }
+
+    fn fault(&mut self, calm: bool) -> Option<Event> {
+        let event = if !calm && self.dice.chance(self.course.faults) { self.dice.pick(&self.possible.0) } else { None };
+        event.filter(|event| self.course.losses.is_none() || !event.is_loss())
     }
 
     /// First who, by speed, then what: a pod that can act does so half of the time.

@@ -239,7 +239,7 @@ impl Rules {
 
     fn etcds(&self, world: &World, pod: Pod, sets: u8, led: bool, into: &mut Vec<Event>) {
         let state = &world.pods[usize::from(pod)];
-        let (Proc::Up { first, promoter }, Some(wal)) = (&state.process, &state.disk.wal) else { return };
+        let (Proc::Up { first, promoter, .. }, Some(wal)) = (&state.process, &state.disk.wal) else { return };
         if *first && !wal.spoke && !wal.joining {
             into.push(Event::Speaks(pod));
         }
@@ -567,7 +567,7 @@ impl Rules {
             state.disk.pairing = Pairing::Paired;
         }
         if state.disk.wal.is_some() {
-            state.process = Proc::Up { first: false, promoter };
+            state.process = Proc::Up { first: false, promoter, heard: 0 };
             return;
         }
         state.process = Proc::Execed { new, id, promoter };
@@ -582,13 +582,13 @@ impl Rules {
     fn wal_appears(&self, world: &mut World, pod: Pod) -> Option<()> {
         let Proc::Execed { new, id, promoter } = world.pods[usize::from(pod)].process else { return None };
         let idx = if new { 0 } else { joinable(world, id)? };
-        if world.mattered.contains(&id) {
+        if world.is_remembered(id) {
             world.broken.get_or_insert(Broken::Identity);
         }
         let state = &mut world.pods[usize::from(pod)];
         state.disk.wal = Some(Wal { id, idx, spoke: new && !self.limits.mute, joining: !new });
         state.disk.leftovers = false;
-        state.process = Proc::Up { first: true, promoter };
+        state.process = Proc::Up { first: true, promoter, heard: 0 };
         if !self.limits.partial {
             state.disk.journal.as_mut()?.wal_seen = Some(id);
         }

@@ -52,7 +52,7 @@ impl World {
             Proc::Down => (0, 0, false),
             Proc::Run { rounds, views, dns, .. } => (1, *rounds + 4 * views.iter().flatten().count() as u8, *dns),
             Proc::Execed { new, promoter, .. } => (2, u8::from(*new), *promoter),
-            Proc::Up { first, promoter } => (3, u8::from(*first), *promoter),
+            Proc::Up { first, promoter, heard } => (3, u8::from(*first) + 2 * heard.count_ones() as u8, *promoter),
         };
         let listed = self.current().iter().find(|member| member.id.pod == pod);
         let listed = listed.map(|member| (member.id.seq, member.learner, member.published));
@@ -93,6 +93,9 @@ impl World {
                 if let Stage::Prepared(heard) = &mut journal.stage {
                     generations(heard);
                 }
+            }
+            if let Proc::Up { heard, .. } = &mut pod.process {
+                *heard = bits(*heard);
             }
             if let Proc::Run { views, again, .. } = &mut pod.process {
                 *again = bits(*again);

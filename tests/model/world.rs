@@ -148,6 +148,9 @@ pub(crate) enum Proc {
     Up {
         first: bool,
         promoter: bool,
+        /// The founders that it has spoken to while nobody could lead: what they said of their votes is in its memory, and
+        /// nowhere else.
+        heard: u16,
     },
 }
 
@@ -187,7 +190,8 @@ pub(crate) struct World {
     /// The configurations that were committed, from the founding one on; those that nobody holds are forgotten.
     pub(crate) history: Vec<Config>,
     pub(crate) queue: BTreeSet<Queued>,
-    /// Members that have spoken to another, or acknowledged something, or whose data was put aside.
+    /// Members that have spoken to others where somebody could lead, or acknowledged something, or whose data was put
+    /// aside.
     pub(crate) mattered: BTreeSet<Mid>,
     /// The learner that the leader knows to be in sync, or to have been before it died.
     pub(crate) in_sync: Option<Mid>,

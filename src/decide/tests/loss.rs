@@ -92,7 +92,7 @@ fn a_list_without_a_majority_is_no_leader() {
 
 #[test]
 fn where_every_other_founder_is_prepared_nobody_ever_ran() {
-    let ready = |row: Row| row.says_prepared(0).says_prepared(1).says(3, Kind::Blank);
+    let ready = |row: Row| row.says_prepared(0).says_prepared(1).says(3, Kind::Blank).heard_twice();
     let seen_then_lost = row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)));
     ready(seen_then_lost).takes(Rule::LossBeforeFounding, Step::NoteWal(None));
     let rest = row(2, 3).prepared().wal(static_id(2)).wal_facts(|facts| facts.missing = Some("no db".to_owned()));
@@ -100,21 +100,93 @@ fn where_every_other_founder_is_prepared_nobody_ever_ran() {
     ready(rest).takes(Rule::LossBeforeFounding, archive);
 }
 
+/// The last of so many founders: a member ran on its disk, and its WAL is gone.
+fn ran_and_lost(founders: u32) -> Row {
+    let own = founders - 1;
+    row(own, founders).prepared().journal(|journal| journal.wal_seen = Some(static_id(own)))
+}
+
+/// So many of the first founders are prepared.
+fn prepared_up_to(count: u32, founders: u32) -> Row {
+    (0..count).fold(ran_and_lost(founders), |row, n| row.says_prepared(n))
+}
+
+#[test]
+fn where_a_majority_is_prepared_and_the_rest_has_no_data_no_quorum_ever_ran() {
+    for kind in [Kind::Blank, Kind::Lost] {
+        let goes_on = |row: Row| row.heard_twice().takes(Rule::LossBeforeFounding, Step::NoteWal(None));
+        goes_on(prepared_up_to(3, 5).says(3, kind.clone()));
+        goes_on(prepared_up_to(4, 7).says(4, kind.clone()).says(5, Kind::Blank));
+        goes_on(prepared_up_to(4, 6).says(4, kind.clone()).says(6, Kind::Blank));
+        let rest = prepared_up_to(3, 5).says(3, kind.clone()).wal(static_id(4));
+        let rest = rest.seen(|seen| seen.disk.pairing = Pairing::Broken).heard_twice();
+        let archive = Step::Archive { member_id: Some(static_id(4)), cluster_id: Some(planned(5)), never_spoke: true };
+        rest.takes(Rule::LossBeforeFounding, archive);
+        // A quorum of the founders may have run.
+        for (prepared, founders) in [(1, 3), (2, 4), (2, 5), (3, 6), (3, 7)] {
+            let rest = prepared..founders - 1;
+            let row = rest.fold(prepared_up_to(prepared, founders), |row, n| row.says(n, kind.clone()));
+            row.heard_twice().waits(Rule::LossWaits);
+        }
+    }
+}
+
+#[test]
+fn a_founder_that_may_have_data_is_waited_for() {
+    let but_one = || prepared_up_to(3, 5);
+    let mut other_plan = but_one().says(3, Kind::Blank);
+    if let PeerView::Waiting(said) = &mut other_plan.seen.peers.get_mut(&pod(3)).unwrap().view {
+        said.plan = plan(3);
+    }
+    for row in [
+        but_one().silent(3),
+        but_one().no_record(3),
+        but_one().says_data(3),
+        but_one().says(3, Kind::WasMember),
+        but_one().runs(3, planned(5), None),
+        but_one().says(3, Kind::Blank).silent(5),
+        but_one().says(3, Kind::Blank).says(5, Kind::Lost),
+        other_plan,
+    ] {
+        row.clone().heard_twice().waits(Rule::LossWaits);
+        row.intent(|intent| intent.state = State::New).heard_twice().waits(Rule::LossWaits);
+    }
+}
+
+#[test]
+fn a_loss_is_gone_on_from_after_two_rounds() {
+    let all = || prepared_up_to(3, 5).says(3, Kind::Blank);
+    all().waits(Rule::LossWaits);
+    all().heard_twice().takes(Rule::LossBeforeFounding, Step::NoteWal(None));
+    prepared_up_to(2, 3).waits(Rule::LossWaits);
+}
+
+/// Under `BOOTSTRAP_STATE=new` a pod prepares though it has not heard all: it does not know that nobody ran.
+#[test]
+fn only_who_has_heard_all_is_prepared() {
+    for (founders, heard) in [(3, [0, 1]), (5, [0, 3])] {
+        let heard = heard.map(|n| (pod(n), disk_id(n))).into();
+        let row = prepared_up_to(founders - 2, founders).says(founders - 2, Kind::Prepared(heard));
+        row.heard_twice().waits(Rule::LossWaits);
+    }
+}
+
 #[test]
 fn every_other_means_every_other_under_the_same_plan() {
-    let lost = || row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)));
+    let lost = || ran_and_lost(3);
     let mut other_plan = lost().says_prepared(0).says_prepared(1);
     if let PeerView::Waiting(said) = &mut other_plan.seen.peers.get_mut(&pod(1)).unwrap().view {
         said.plan = plan(5);
     }
-    other_plan.waits(Rule::LossWaits);
+    other_plan.heard_twice().waits(Rule::LossWaits);
     // Silence is no consent, and who joined had a cluster to join.
-    let new = lost().intent(|intent| intent.state = State::New);
-    new.says_prepared(0).silent(1).waits(Rule::LossWaits);
+    let new = || lost().intent(|intent| intent.state = State::New);
+    new().says_prepared(0).silent(1).heard_twice().waits(Rule::LossWaits);
+    new().says_prepared(0).says_prepared(1).silent(3).heard_twice().waits(Rule::LossWaits);
     let joined = row(2, 3).joined(planned(3), ADDED).journal(|journal| journal.wal_seen = Some(ADDED));
-    joined.says_prepared(0).says_prepared(1).waits(Rule::LossWaits);
+    joined.says_prepared(0).says_prepared(1).heard_twice().waits(Rule::LossWaits);
     // A cluster of one has nobody to ask.
-    let alone = row(0, 1).prepared().journal(|journal| journal.wal_seen = Some(static_id(0)));
+    let alone = ran_and_lost(1).heard_twice();
     assert!(alone.waits(Rule::LossWaits).contains("empty it to found a new cluster"));
 }
 

@@ -1,6 +1,7 @@
 //! The rows of a blank disk, and of one that was a member's.
 
 use super::*;
+use crate::hearing::Listener;
 
 fn me() -> Row {
     row(2, 3)
@@ -29,8 +30,8 @@ fn all_blank_twice_is_prepared() {
 fn once_is_not_twice() {
     all_blank().waits(Rule::RollCall);
     let once = all_blank().seen(|seen| {
-        let others = [pod(0), pod(1)].into();
-        seen.hearing = Hearing::default().after(&others, &plan(3), &seen.peers, 100);
+        let listener = Listener { others: [pod(0), pod(1)].into(), plan: &plan(3), lost: false };
+        seen.hearing = Hearing::default().after(&listener, &seen.peers, 100);
     });
     once.waits(Rule::RollCall);
 }
