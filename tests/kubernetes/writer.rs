@@ -14,7 +14,8 @@ mod dial;
 
 /// One attempt at one member; shorter than an election, so that gaps are the cluster's.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longer than a node that dies keeps a DNS server in the service.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(20);
 const PAGE: i64 = 2000;
 const PREFIX: &str = "w/";
@@ -97,10 +98,12 @@ async fn check(progress: &Progress, endpoints: &[&str]) -> Result<(), Failure> {
     let mut problems = Vec::new();
     let mut clients = Vec::new();
     for endpoint in endpoints {
-        let mut client = dial::connect(endpoint, READ_TIMEOUT).await.map_err(|error| format!("{endpoint}: {error}"))?;
-        let all = tokio::time::timeout(READ_TIMEOUT, read_all(&mut client)).await;
-        let (values, revision) =
-            all.map_err(|_| format!("{endpoint}: no answer"))?.map_err(|error| format!("{endpoint}: {error}"))?;
+        let (client, values, revision) = patiently(endpoint, || async {
+            let mut client = dial::connect(endpoint, READ_TIMEOUT).await?;
+            let (values, revision) = read_all(&mut client).await?;
+            Ok((client, values, revision))
+        })
+        .await?;
         for number in 1..=progress.acknowledged {
             let value = values.get(&key(number));
             if value.is_none_or(|value| *value != number.to_string()) {
@@ -111,9 +114,12 @@ async fn check(progress: &Progress, endpoints: &[&str]) -> Result<(), Failure> {
     }
     let revision = clients.iter().map(|(_, _, revision)| *revision).min().unwrap_or_default();
     let mut seen = BTreeMap::new();
-    for (endpoint, client, _) in &mut clients {
-        let hash = client.hash_kv(revision).await.map_err(|error| format!("{endpoint}: {error}"))?.hash();
-        let list = client.member_list().await.map_err(|error| format!("{endpoint}: {error}"))?;
+    for (endpoint, client, _) in &clients {
+        let (hash, list) = patiently(endpoint, || async {
+            let mut client = client.clone();
+            Ok((client.hash_kv(revision).await?.hash(), client.member_list().await?))
+        })
+        .await?;
         let mut members: Vec<u64> = list.members().iter().map(etcd_client::Member::id).collect();
         members.sort_unstable();
         seen.entry((hash, members)).or_insert_with(Vec::new).push(*endpoint);
@@ -123,6 +129,25 @@ async fn check(progress: &Progress, endpoints: &[&str]) -> Result<(), Failure> {
     }
     println!("{}", progress.line());
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }
+}
+
+/// What a member gives once it can be asked: on a busy cluster a name may not resolve for a moment.
+async fn patiently<T, F>(endpoint: &str, ask: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let begin = Instant::now();
+    loop {
+        let left = READ_TIMEOUT.saturating_sub(begin.elapsed());
+        match tokio::time::timeout(left, ask()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if begin.elapsed() + PACE >= READ_TIMEOUT => {
+                return Err(format!("{endpoint}: {error}").into());
+            }
+            Ok(Err(_)) => tokio::time::sleep(PACE).await,
+            Err(_) => return Err(format!("{endpoint}: no answer in {READ_TIMEOUT:?}").into()),
+        }
+    }
 }
 
 /// All keys of the writer as this member has them once it has caught up with the leader, and its revision.

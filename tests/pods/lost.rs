@@ -129,3 +129,35 @@ fn the_wal_volume_alone_is_lost_and_the_member_replaced() {
     }
     nothing_is_lost(&pods, writer);
 }
+
+/// Two of five founders run, which is no quorum; one loses one of its volumes, the other all that it had.
+#[test]
+fn five_founders_go_on_though_two_have_run_and_lost_their_disks() {
+    let world = World::v4();
+    let pods = world.pods("etcd", 0..5, |spec| {
+        let mut spec = entrypoint(spec, 5).volume("/wal");
+        spec.argv.push("--wal-dir=/wal/etcd".to_owned());
+        spec
+    });
+    let (ran, never_ran) = pods.split_at(2);
+    never_ran.iter().for_each(|pod| {
+        pod.edit(|spec| spec.set_env("ETCD_BOOTSTRAP_FAILPOINT", "pairing-before-data-half"));
+    });
+    pods.iter().for_each(Pod::start);
+    eventually(SOON, "two have run", || {
+        // Each ends once it is about to found, and says "prepared" to the others when it is there again.
+        never_ran.iter().filter(|pod| !pod.is_running()).for_each(Pod::restart);
+        let begun = |pod: &&Pod| {
+            std::fs::read_dir(pod.volume_dir("/wal").join("etcd/")).is_ok_and(|mut wal| wal.next().is_some())
+        };
+        if ran.iter().filter(begun).count() == 2 { Ok(()) } else { Err(ran[0].log_tail(5)) }
+    });
+    pods.iter().for_each(Pod::kill);
+    ran[0].wipe_volume("/data");
+    lose(&ran[1]);
+    never_ran.iter().for_each(|pod| pod.edit(|spec| spec.unset_env("ETCD_BOOTSTRAP_FAILPOINT")));
+
+    pods.iter().for_each(Pod::start);
+    wait_for_voters(&all(&pods), 5, SOON);
+    assert!(ran[0].logs().contains("loss-before-founding"), "{}", ran[0].logs());
+}
