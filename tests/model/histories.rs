@@ -36,10 +36,18 @@ impl Sum {
     }
 }
 
-type Begin = fn(u64, Option<Bug>) -> History;
+struct Course {
+    begin: fn(u64, Option<Bug>) -> History,
+    /// The test that runs a single one again.
+    again: &'static str,
+}
+
+const LIVES: Course = Course { begin: History::new, again: "one_history" };
+/// Five to seven founders that lose disks and volumes before a quorum runs.
+const FOUNDINGS: Course = Course { begin: History::of_a_founding, again: "one_founding" };
 
 /// The histories of these seeds, on all cores; ends at the first that is wrong.
-fn run(first: u64, count: u64, begin_history: Begin, bug: Option<Bug>) -> Sum {
+fn run(course: &Course, first: u64, count: u64, bug: Option<Bug>) -> Sum {
     let begin = Instant::now();
     let next = AtomicU64::new(first);
     let sum = Mutex::new(Sum::default());
@@ -49,7 +57,7 @@ fn run(first: u64, count: u64, begin_history: Begin, bug: Option<Bug>) -> Sum {
             if seed >= first + count {
                 return;
             }
-            let told = begin_history(seed, bug).run();
+            let told = (course.begin)(seed, bug).run();
             if told.wrong.is_some() {
                 next.store(first + count, Ordering::Relaxed);
             }
@@ -72,47 +80,40 @@ fn run(first: u64, count: u64, begin_history: Begin, bug: Option<Bug>) -> Sum {
 }
 
 #[track_caller]
-fn clean(first: u64, count: u64, begin_history: Begin) {
-    if let Some((seed, what, trace)) = run(first, count, begin_history, None).wrong {
-        panic!("history {seed}: {what}\n{trace}\nagain: SEED={seed} cargo test --test model -- --ignored one_");
+fn clean(course: &Course, first: u64, count: u64) {
+    if let Some((seed, what, trace)) = run(course, first, count, None).wrong {
+        let again = course.again;
+        panic!("history {seed}: {what}\n{trace}\nagain: SEED={seed} cargo test --test model -- --ignored {again}");
     }
 }
 
 #[track_caller]
-fn caught(bug: Bug, first: u64, property: &str) {
-    caught_in(History::new, bug, first, property);
-}
-
-#[track_caller]
-fn caught_in(begin_history: Begin, bug: Bug, first: u64, property: &str) {
-    let Some((seed, what, trace)) = run(first, 1000, begin_history, Some(bug)).wrong else {
-        panic!("{bug:?} was not caught")
-    };
+fn caught(course: &Course, bug: Bug, first: u64, property: &str) {
+    let Some((seed, what, trace)) = run(course, first, 1000, Some(bug)).wrong else { panic!("{bug:?} was not caught") };
     println!("history {seed}: {bug:?} is caught: {what}\n{trace}");
     assert_eq!(what, property, "{bug:?}\n{trace}");
 }
 
 #[test]
 fn histories_of_up_to_nine_pods() {
-    clean(1, 60, History::new);
+    clean(&LIVES, 1, 60);
 }
 
-/// Five to seven founders that lose disks and volumes before a quorum runs.
 #[test]
 fn histories_of_a_founding() {
-    clean(1, 200, History::of_a_founding);
+    clean(&FOUNDINGS, 1, 200);
 }
 
 #[test]
 #[ignore = "minutes: make test-long"]
 fn long_histories_of_up_to_nine_pods() {
-    clean(variable("FIRST", 1), variable("HISTORIES", 100_000), History::new);
+    clean(&LIVES, variable("FIRST", 1), variable("HISTORIES", 100_000));
 }
 
 #[test]
 #[ignore = "minutes: make test-long"]
 fn long_histories_of_a_founding() {
-    clean(variable("FIRST", 1), variable("HISTORIES", 100_000), History::of_a_founding);
+    clean(&FOUNDINGS, variable("FIRST", 1), variable("HISTORIES", 100_000));
 }
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -122,47 +123,47 @@ fn variable(name: &str, default: u64) -> u64 {
 #[test]
 #[ignore = "SEED tells which"]
 fn one_history() {
-    clean(variable("SEED", 1), 1, History::new);
+    clean(&LIVES, variable("SEED", 1), 1);
 }
 
 #[test]
 #[ignore = "SEED tells which"]
 fn one_founding() {
-    clean(variable("SEED", 1), 1, History::of_a_founding);
+    clean(&FOUNDINGS, variable("SEED", 1), 1);
 }
 
 #[test]
 fn histories_catch_a_span_of_the_founders() {
-    caught(Bug::SpanOfFounders, 237, "Identity");
+    caught(&LIVES, Bug::SpanOfFounders, 237, "Identity");
 }
 
 #[test]
 fn histories_catch_a_lost_promoter() {
-    caught(Bug::PromoterOnlyAtFirst, 64, "the good end does not come");
+    caught(&LIVES, Bug::PromoterOnlyAtFirst, 64, "the good end does not come");
 }
 
 #[test]
 fn histories_catch_a_learner_removed_by_an_unconfirmed_list() {
-    caught(Bug::AbandonedUnconfirmed, 550, "Quorum");
+    caught(&LIVES, Bug::AbandonedUnconfirmed, 550, "Quorum");
 }
 
 #[test]
 fn histories_catch_calls_by_an_unconfirmed_list() {
-    caught(Bug::AddUnconfirmed, 1, "Quorum");
-    caught(Bug::RemoveUnconfirmed, 2, "Quorum");
+    caught(&LIVES, Bug::AddUnconfirmed, 1, "Quorum");
+    caught(&LIVES, Bug::RemoveUnconfirmed, 2, "Quorum");
 }
 
 #[test]
 fn histories_catch_a_promotion_of_the_dead() {
-    caught(Bug::PromotesTheDead, 407, "Quorum");
+    caught(&LIVES, Bug::PromotesTheDead, 407, "Quorum");
 }
 
 #[test]
 fn histories_catch_a_loss_that_a_quorum_may_have_run_on() {
-    caught_in(History::of_a_founding, Bug::LossWithoutMajority, 1500, "Identity");
+    caught(&FOUNDINGS, Bug::LossWithoutMajority, 1500, "Identity");
 }
 
 #[test]
 fn histories_catch_a_loss_beside_a_founder_that_is_not_heard() {
-    caught_in(History::of_a_founding, Bug::LossBesideSilence, 2100, "Identity");
+    caught(&FOUNDINGS, Bug::LossBesideSilence, 2100, "Identity");
 }
