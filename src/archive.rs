@@ -19,7 +19,7 @@ use crate::journal::Archiving;
 use crate::names::{ClusterId, MemberId};
 
 const PREFIX: &str = "archive-";
-/// What was archived had never spoken: it does not displace a generation that had.
+/// Nothing that was archived ever counted: it does not displace a generation that did.
 const UNSPOKEN: &str = "-unspoken";
 
 /// Plans an archive of everything of etcd's on the volumes; changes nothing. Fails where a rename could not do it.

@@ -23,7 +23,7 @@ pub struct Listener<'a> {
     pub others: BTreeSet<PodName>,
     /// What they have to speak of.
     pub plan: &'a Plan,
-    /// This disk has lost data: it bears others that have, too.
+    /// This disk has lost data: others that have, too, count as those that have none.
     pub lost: bool,
 }
 
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_lost_data_bears_others_that_have() {
+    fn to_who_has_lost_data_others_that_have_count_as_without() {
         let mut ear = Ear { lost: true, ..Ear::new() };
         let lost = || said(1, Kind::Lost, "disk-1", "t");
         assert!(!ear.hear(1, lost()) && !ear.hear(2, blank(2)));

@@ -193,8 +193,8 @@ pub struct Archiving {
     pub cluster_id: Option<ClusterId>,
     /// What is renamed, and to what; each pair within one volume.
     pub moves: Vec<(PathBuf, PathBuf)>,
-    /// The WAL had neither an entry nor a state record: its member never voted nor acknowledged, and the
-    /// stage in the journal holds as if it had never been there.
+    /// Nothing that its member said counts: the WAL had neither an entry nor a state record, so that it never voted nor
+    /// acknowledged, or no quorum of its cluster ever ran. The stage in the journal holds as if it had never been there.
     pub never_spoke: bool,
 }
 

@@ -99,7 +99,7 @@ pub enum Step {
         member_id: Option<MemberId>,
         /// Of which cluster.
         cluster_id: Option<ClusterId>,
-        /// It never voted nor acknowledged.
+        /// Nothing that it said counts: it never voted nor acknowledged, or no quorum of its cluster ever ran.
         never_spoke: bool,
     },
     /// Finish an archive that a crash interrupted.
@@ -242,7 +242,7 @@ pub enum Rule {
     LossRefused,
     /// What is left after a loss is put aside, for a leader is there.
     LossArchive,
-    /// What is left is put aside, for nobody ever ran.
+    /// What is left is put aside, for no quorum ever ran.
     LossBeforeFounding,
     /// A loss, and no leader.
     LossWaits,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Table, and_list, refuse, take};
 use crate::intent::OnLostData;
-use crate::journal::{Journal, Stage};
+use crate::journal::Stage;
 use crate::names::{ClusterId, DiskId, MemberId, PodName};
 use crate::observation::{JournalFile, Kind, Wal};
 use crate::plan::{Decision, Rule, Step};
@@ -34,8 +34,8 @@ impl Table<'_> {
         }
         if self.no_quorum_ever_ran() {
             let why = format!(
-                "this disk has lost data ({}), but no cluster ever ran: so many initial members are prepared that the rest \
-                 is no quorum, and the rest is blank or has lost data, too",
+                "this disk has lost data ({}), but no cluster ever ran: so many initial members are prepared that the \
+                 rest is no quorum, and none of the rest has data",
                 loss.what
             );
             let step = if loss.leftovers { self.archive_of_loss(true) } else { Step::NoteWal(None) };
@@ -58,35 +58,45 @@ impl Table<'_> {
         self.wait(Rule::LossWaits, why)
     }
 
-    /// Every other initial member says "prepared"; or a majority of all does, and each of the others that it is blank or
-    /// has lost data, too. And every higher pod says "blank". Who is prepared has been part of no quorum since it heard all
-    /// of them blank, so that there was no leader and nothing was acknowledged; it said so after the others' etcds had
-    /// ended (two rounds), so that nobody runs to whom this disk could have spoken. What a lost disk still has cannot
-    /// start, and has no vote but its own. A cluster of one has nobody to ask.
+    /// So many initial members are prepared that the rest is no quorum; each of the rest is blank or has lost data, too;
+    /// and every higher pod is blank.
+    ///
+    /// Who is prepared has heard all of them blank or prepared, and was part of no quorum since: there was no leader, and
+    /// nothing was acknowledged. Nor is anybody left who knows what this disk said: the rest has ended, and in the second
+    /// round a prepared one has not begun since the first, when all others had. What is left of a lost disk cannot start,
+    /// and knows no votes but its own. A cluster of one has nobody to ask.
     fn no_quorum_ever_ran(&self) -> bool {
-        // Its own journal may know better: who joined had a cluster to join.
+        // Its own journal may know better: who joined had a cluster to join, and who was forced was a quorum alone.
         let began = match &self.seen.disk.journal {
-            JournalFile::Valid(Journal { stage: Stage::Fresh | Stage::Prepared { .. }, was_member, .. }) => !was_member,
-            JournalFile::Valid(_) | JournalFile::Torn(_) => false,
+            JournalFile::Valid(journal) => {
+                matches!(journal.stage, Stage::Fresh | Stage::Prepared { .. })
+                    && !journal.was_member
+                    && !journal.forced_new_cluster
+            }
+            JournalFile::Torn(_) => false,
             JournalFile::Absent => true,
         };
         let founders = self.intent.plan.pods();
-        // Silence is no consent here, whatever BOOTSTRAP_STATE says.
         let said =
             |pod: &PodName| self.statement_of(pod).filter(|said| said.plan == self.intent.plan).map(|said| &said.kind);
+        // Under BOOTSTRAP_STATE=new it may have prepared without all.
         let heard_all = |disks: &BTreeMap<PodName, DiskId>| founders.iter().all(|pod| disks.contains_key(pod));
-        let prepared = |pod: &PodName| matches!(said(pod), Some(Kind::Prepared(disks)) if heard_all(disks));
-        let without_data = |pod: &PodName| prepared(pod) || matches!(said(pod), Some(Kind::Blank | Kind::Lost));
-        let others: Vec<&PodName> = founders.iter().filter(|pod| **pod != self.intent.pod).collect();
-        let never_ran = others.iter().filter(|pod| prepared(pod)).count();
-        let higher = span(self.intent, &self.seen.dns, self.seen.pods_wanted.as_ref());
+        let never_ran = |pod: &&PodName| matches!(said(pod), Some(Kind::Prepared(disks)) if heard_all(disks));
+        let has_no_data = |pod: &PodName| match said(pod) {
+            Some(Kind::Blank) => true,
+            Some(Kind::Prepared(_) | Kind::Lost) => founders.contains(pod),
+            _ => false,
+        };
+        // Silence is no consent here, whatever BOOTSTRAP_STATE says.
+        let mut others = span(self.intent, &self.seen.dns, self.seen.pods_wanted.as_ref());
+        others.extend(founders.iter().cloned());
+        others.remove(&self.intent.pod);
         began
             && founders.len() > 1
             && founders.contains(&self.intent.pod)
             && self.seen.hearing.heard_twice().is_some()
-            && (never_ran == others.len() || never_ran * 2 > founders.len())
-            && others.iter().all(|pod| without_data(pod))
-            && higher.iter().all(|pod| founders.contains(pod) || matches!(said(pod), Some(Kind::Blank)))
+            && founders.iter().filter(never_ran).count() * 2 >= founders.len()
+            && others.iter().all(has_no_data)
     }
 
     fn archive_of_loss(&self, never_spoke: bool) -> Step {

@@ -155,14 +155,15 @@ impl Bug {
                 if others.map(|(_, view)| view).all(lost_or_prepared) { found } else { next }
             }
             (Self::LossWithoutMajority, Move::Wait) if rule == Rule::LossWaits && project.is_founder(key.pod) => {
-                let mut others = founders(project, key);
+                let mut others = said_by_founders(project, key);
                 let without_data =
                     |kind: Option<&Kind>| matches!(kind, Some(Kind::Blank | Kind::Prepared(_) | Kind::Lost));
                 if others.all(without_data) { begin_again(key, next) } else { next }
             }
             (Self::LossBesideSilence, Move::Wait) if rule == Rule::LossWaits && project.is_founder(key.pod) => {
-                let prepared = founders(project, key).filter(|kind| matches!(kind, Some(Kind::Prepared(_)))).count();
-                if prepared * 2 > usize::from(project.founders) { begin_again(key, next) } else { next }
+                let prepared =
+                    said_by_founders(project, key).filter(|kind| matches!(kind, Some(Kind::Prepared(_)))).count();
+                if prepared * 2 >= usize::from(project.founders) { begin_again(key, next) } else { next }
             }
             (Self::OnePreparedIsEnough, Move::Wait) if rule == Rule::RollCall && is_prepared(stage) => {
                 let one = |view: &View| matches!(view, View::Waiting { kind: Kind::Prepared(_), .. });
@@ -186,7 +187,7 @@ fn is_prepared(stage: Option<&Stage>) -> bool {
 }
 
 /// What the other founders have said.
-fn founders<'a>(project: &Project, key: &'a Key) -> impl Iterator<Item = Option<&'a Kind>> {
+fn said_by_founders<'a>(project: &Project, key: &'a Key) -> impl Iterator<Item = Option<&'a Kind>> {
     (0..project.founders).filter(|pod| *pod != key.pod).map(|pod| match key.views.get(usize::from(pod)) {
         Some(Some(View::Waiting { kind, .. })) => Some(kind),
         _ => None,

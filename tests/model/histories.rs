@@ -36,18 +36,18 @@ impl Sum {
     }
 }
 
-struct Course {
+struct Histories {
     begin: fn(u64, Option<Bug>) -> History,
     /// The test that runs a single one again.
     again: &'static str,
 }
 
-const LIVES: Course = Course { begin: History::new, again: "one_history" };
-/// Five to seven founders that lose disks and volumes before a quorum runs.
-const FOUNDINGS: Course = Course { begin: History::of_a_founding, again: "one_founding" };
+const LIVES: Histories = Histories { begin: History::new, again: "one_history" };
+/// Four to seven founders that lose disks and volumes from when the first etcd runs.
+const FOUNDINGS: Histories = Histories { begin: History::of_a_founding, again: "one_founding" };
 
 /// The histories of these seeds, on all cores; ends at the first that is wrong.
-fn run(course: &Course, first: u64, count: u64, bug: Option<Bug>) -> Sum {
+fn run(of: &Histories, first: u64, count: u64, bug: Option<Bug>) -> Sum {
     let begin = Instant::now();
     let next = AtomicU64::new(first);
     let sum = Mutex::new(Sum::default());
@@ -57,7 +57,7 @@ fn run(course: &Course, first: u64, count: u64, bug: Option<Bug>) -> Sum {
             if seed >= first + count {
                 return;
             }
-            let told = (course.begin)(seed, bug).run();
+            let told = (of.begin)(seed, bug).run();
             if told.wrong.is_some() {
                 next.store(first + count, Ordering::Relaxed);
             }
@@ -80,16 +80,16 @@ fn run(course: &Course, first: u64, count: u64, bug: Option<Bug>) -> Sum {
 }
 
 #[track_caller]
-fn clean(course: &Course, first: u64, count: u64) {
-    if let Some((seed, what, trace)) = run(course, first, count, None).wrong {
-        let again = course.again;
+fn clean(of: &Histories, first: u64, count: u64) {
+    if let Some((seed, what, trace)) = run(of, first, count, None).wrong {
+        let again = of.again;
         panic!("history {seed}: {what}\n{trace}\nagain: SEED={seed} cargo test --test model -- --ignored {again}");
     }
 }
 
 #[track_caller]
-fn caught(course: &Course, bug: Bug, first: u64, property: &str) {
-    let Some((seed, what, trace)) = run(course, first, 1000, Some(bug)).wrong else { panic!("{bug:?} was not caught") };
+fn caught(of: &Histories, bug: Bug, first: u64, property: &str) {
+    let Some((seed, what, trace)) = run(of, first, 1000, Some(bug)).wrong else { panic!("{bug:?} was not caught") };
     println!("history {seed}: {bug:?} is caught: {what}\n{trace}");
     assert_eq!(what, property, "{bug:?}\n{trace}");
 }
@@ -160,7 +160,7 @@ fn histories_catch_a_promotion_of_the_dead() {
 
 #[test]
 fn histories_catch_a_loss_that_a_quorum_may_have_run_on() {
-    caught(&FOUNDINGS, Bug::LossWithoutMajority, 1500, "Identity");
+    caught(&FOUNDINGS, Bug::LossWithoutMajority, 1800, "Identity");
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl History {
     /// A founding of so many that some may lose their disks before a quorum runs.
     pub(crate) fn of_a_founding(seed: u64, bug: Option<Bug>) -> Self {
         let mut dice = Dice::of(seed);
-        let pods = dice.within(5..=7) as u8;
+        let pods = dice.within(4..=7) as u8;
         let limits = Limits {
             crashes: dice.within(0..=6) as u8,
             losses: dice.within(2..=4) as u8,

@@ -91,7 +91,7 @@ fn a_list_without_a_majority_is_no_leader() {
 }
 
 #[test]
-fn where_every_other_founder_is_prepared_nobody_ever_ran() {
+fn where_every_other_founder_is_prepared_no_quorum_ever_ran() {
     let ready = |row: Row| row.says_prepared(0).says_prepared(1).says(3, Kind::Blank).heard_twice();
     let seen_then_lost = row(2, 3).prepared().journal(|journal| journal.wal_seen = Some(static_id(2)));
     ready(seen_then_lost).takes(Rule::LossBeforeFounding, Step::NoteWal(None));
@@ -112,18 +112,19 @@ fn prepared_up_to(count: u32, founders: u32) -> Row {
 }
 
 #[test]
-fn where_a_majority_is_prepared_and_the_rest_has_no_data_no_quorum_ever_ran() {
+fn where_those_that_are_not_prepared_are_no_quorum_none_ever_ran() {
     for kind in [Kind::Blank, Kind::Lost] {
         let goes_on = |row: Row| row.heard_twice().takes(Rule::LossBeforeFounding, Step::NoteWal(None));
         goes_on(prepared_up_to(3, 5).says(3, kind.clone()));
         goes_on(prepared_up_to(4, 7).says(4, kind.clone()).says(5, Kind::Blank));
-        goes_on(prepared_up_to(4, 6).says(4, kind.clone()).says(6, Kind::Blank));
+        goes_on(prepared_up_to(3, 6).says(3, kind.clone()).says(4, kind.clone()).says(6, Kind::Blank));
+        goes_on(prepared_up_to(2, 4).says(2, kind.clone()));
         let rest = prepared_up_to(3, 5).says(3, kind.clone()).wal(static_id(4));
         let rest = rest.seen(|seen| seen.disk.pairing = Pairing::Broken).heard_twice();
         let archive = Step::Archive { member_id: Some(static_id(4)), cluster_id: Some(planned(5)), never_spoke: true };
         rest.takes(Rule::LossBeforeFounding, archive);
-        // A quorum of the founders may have run.
-        for (prepared, founders) in [(1, 3), (2, 4), (2, 5), (3, 6), (3, 7)] {
+        // A quorum may have run.
+        for (prepared, founders) in [(0, 2), (1, 3), (1, 4), (2, 5), (2, 6), (3, 7)] {
             let rest = prepared..founders - 1;
             let row = rest.fold(prepared_up_to(prepared, founders), |row, n| row.says(n, kind.clone()));
             row.heard_twice().waits(Rule::LossWaits);
@@ -151,6 +152,11 @@ fn a_founder_that_may_have_data_is_waited_for() {
         row.clone().heard_twice().waits(Rule::LossWaits);
         row.intent(|intent| intent.state = State::New).heard_twice().waits(Rule::LossWaits);
     }
+    // As if they had said it since.
+    let heard = but_one().says(3, Kind::Blank).heard_twice();
+    for row in [heard.clone().says(3, Kind::WasMember), heard.clone().says_data(3), heard.says(5, Kind::Lost)] {
+        row.waits(Rule::LossWaits);
+    }
 }
 
 #[test]
@@ -163,12 +169,18 @@ fn a_loss_is_gone_on_from_after_two_rounds() {
 
 /// Under `BOOTSTRAP_STATE=new` a pod prepares though it has not heard all: it does not know that nobody ran.
 #[test]
-fn only_who_has_heard_all_is_prepared() {
-    for (founders, heard) in [(3, [0, 1]), (5, [0, 3])] {
-        let heard = heard.map(|n| (pod(n), disk_id(n))).into();
-        let row = prepared_up_to(founders - 2, founders).says(founders - 2, Kind::Prepared(heard));
-        row.heard_twice().waits(Rule::LossWaits);
-    }
+fn who_has_not_heard_all_is_as_blank() {
+    let heard = || Kind::Prepared([0, 1].map(|n| (pod(n), disk_id(n))).into());
+    prepared_up_to(1, 3).says(1, heard()).heard_twice().waits(Rule::LossWaits);
+    prepared_up_to(2, 5).says(2, heard()).says(3, heard()).heard_twice().waits(Rule::LossWaits);
+    let row = prepared_up_to(3, 5).says(3, heard()).heard_twice();
+    row.takes(Rule::LossBeforeFounding, Step::NoteWal(None));
+}
+
+#[test]
+fn who_was_forced_was_a_quorum_alone() {
+    let row = prepared_up_to(2, 3).journal(|journal| journal.forced_new_cluster = true);
+    row.heard_twice().waits(Rule::LossWaits);
 }
 
 #[test]
