@@ -92,7 +92,6 @@ impl Table<'_> {
         others.extend(founders.iter().cloned());
         others.remove(&self.intent.pod);
         began
-            && founders.len() > 1
             && founders.contains(&self.intent.pod)
             && self.seen.hearing.heard_twice().is_some()
             && founders.iter().filter(never_ran).count() * 2 >= founders.len()
