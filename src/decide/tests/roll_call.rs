@@ -119,7 +119,8 @@ fn another_plan_stops_it() {
 #[test]
 fn who_is_no_founder_waits() {
     let higher = row(3, 3).says(0, Kind::Blank).says(1, Kind::Blank).says(2, Kind::Blank).heard_twice();
-    assert!(!higher.waits(Rule::NotAFounder).contains("TLS"));
+    let why = higher.waits(Rule::NotAFounder);
+    assert!(why.contains("(etcd-0, etcd-1, etcd-2)") && !why.contains("TLS"), "{why}");
     let tls = Silence::Tls { address: "10.0.0.1:2380".to_owned(), reason: "another CA".to_owned() };
     let why = higher.answer(1, PeerView::Silent(tls)).waits(Rule::NotAFounder);
     assert!(why.ends_with("it waits for their cluster (etcd-1: TLS with 10.0.0.1:2380: another CA)"), "{why}");
@@ -133,6 +134,9 @@ fn new_does_not_wait_for_silent_pods_but_for_a_majority() {
     let stage = Stage::Prepared { plan: plan(3), static_id: static_id(2), disks: heard };
     new(me().says(0, Kind::Blank).silent(1)).journals(Rule::Prepare, stage, &[]);
     new(me().silent(0).silent(1)).waits(Rule::RollCall);
+    let of_five = |heard: u32| new((0..heard).fold(row(4, 5), |row, n| row.says(n, Kind::Blank)));
+    of_five(1).waits(Rule::RollCall);
+    assert_eq!(of_five(2).decide().rule, Rule::Prepare);
     new(me().says(0, Kind::Blank).says_data(1)).waits(Rule::NoLeader);
     let early = me().says(0, Kind::Blank).silent(1).seen(|seen| seen.since.start = Duration::from_secs(4));
     new(early).waits(Rule::RollCall);
