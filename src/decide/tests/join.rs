@@ -151,6 +151,13 @@ fn an_intent_adds_a_voter_only_with_a_majority_of_one_more() {
 }
 
 #[test]
+fn a_learner_is_no_voter_of_whom_a_majority_has_to_run() {
+    let members = with(&[learner(voter(4, LATER))]);
+    let row = intent().intent(|intent| intent.join_as = JoinAs::Voter).led(&[0, 1, 2], planned(3), &members);
+    row.takes(Rule::JoinAdd, Step::Add { learner: false, cluster_id: planned(3) }); // 3 of 4
+}
+
+#[test]
 fn from_one_to_two_it_is_a_learner_whatever_was_asked_for() {
     // One voter is no majority of two: for exactly this step it is a learner.
     let row = row(1, 1).stage(Stage::Intent { cluster_id: planned(1) });
