@@ -215,11 +215,14 @@ fn a_lost_quorum_is_named_with_the_way_out_once_it_is_certain() {
     let way_out = |why: &str| why.contains("BOOTSTRAP_FORCE_NEW_CLUSTER");
     let two = [founder(0), founder(1)];
     let blank = row(1, 2).runs(0, planned(2), Some(two.to_vec()));
-    let why = blank.waits(Rule::NoLeader);
+    let why = blank.clone().waits(Rule::NoLeader);
     assert!(way_out(&why) && why.contains("Of 2 voters only etcd-0 can have data"), "{why}");
     assert!(way_out(
         &row(1, 2).seen(|seen| seen.disk.db = true).runs(0, planned(2), Some(two.to_vec())).waits(Rule::LossWaits)
     ));
+
+    // Nor does this pod have any where it does not hear itself.
+    assert!(way_out(&blank.silent(1).waits(Rule::NoLeader)));
 
     let three = [founder(0), founder(1), founder(2)];
     let survivor = row(2, 3).runs(0, planned(3), Some(three.to_vec()));

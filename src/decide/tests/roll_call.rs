@@ -134,9 +134,11 @@ fn new_does_not_wait_for_silent_pods_but_for_a_majority() {
     let stage = Stage::Prepared { plan: plan(3), static_id: static_id(2), disks: heard };
     new(me().says(0, Kind::Blank).silent(1)).journals(Rule::Prepare, stage, &[]);
     new(me().silent(0).silent(1)).waits(Rule::RollCall);
-    let of_five = |heard: u32| new((0..heard).fold(row(4, 5), |row, n| row.says(n, Kind::Blank)));
-    of_five(1).waits(Rule::RollCall);
-    assert_eq!(of_five(2).decide().rule, Rule::Prepare);
+    let heard = |heard: u32, of: u32| new((0..heard).fold(row(of - 1, of), |row, n| row.says(n, Kind::Blank)));
+    for (enough, of) in [(2, 4), (2, 5), (3, 6)] {
+        heard(enough - 1, of).waits(Rule::RollCall);
+        assert_eq!(heard(enough, of).decide().rule, Rule::Prepare);
+    }
     new(me().says(0, Kind::Blank).says_data(1)).waits(Rule::NoLeader);
     let early = me().says(0, Kind::Blank).silent(1).seen(|seen| seen.since.start = Duration::from_secs(4));
     new(early).waits(Rule::RollCall);

@@ -69,9 +69,13 @@ fn a_joiner_of_the_wrong_version_is_refused_before_anything_is_touched() {
 
 #[test]
 fn the_lowest_version_that_a_leader_s_member_says_counts() {
-    let row = row(3, 3).led(&[0, 1, 2], planned(3), &all()).cluster_versions(&["3.6.0", "3.5.0", "3.6.0"]);
+    let joiner = || row(3, 3);
+    let row = joiner().led(&[0, 1, 2], planned(3), &all()).cluster_versions(&["3.6.0", "3.5.0", "3.6.0"]);
     row.clone().image("3.5.35").journals(Rule::JoinIntent, Stage::Intent { cluster_id: planned(3) }, &[]);
     assert_eq!(row.image("3.7.3").decide().rule, Rule::ClusterVersion);
+    // Who has no leader may know an old one.
+    let cut_off = joiner().led(&[0, 1], planned(3), &all()).runs(2, planned(3), Some(all()));
+    cut_off.cluster_versions(&["3.6.0", "3.6.0", "3.5.0"]).image("3.5.35").refuses(Rule::ClusterVersion, 78);
 }
 
 #[test]
@@ -101,6 +105,23 @@ fn what_is_not_known_is_for_etcd_to_judge() {
     }
     let cold = row(2, 3).wal(static_id(2)).runs(0, planned(3), Some(all())).cluster_versions(&["3.6.0"]);
     cold.image("3.5.35").starts(Rule::DataRestart, restart(static_id(2), planned(3)));
+}
+
+#[test]
+fn a_founder_of_another_version_is_for_etcd_to_judge() {
+    let founder = |version: &str| {
+        let row = row(2, 3).prepared().led(&[0, 1], planned(3), &[founder(0), founder(1), unstarted(2, static_id(2))]);
+        row.cluster_versions(&[version, version]).image("3.5.35")
+    };
+    for version in ["3.6.0", "not_decided"] {
+        assert_eq!(founder(version).decide().rule, Rule::FoundFollow, "{version}");
+    }
+}
+
+#[test]
+fn what_only_waits_is_not_refused() {
+    let row = row(3, 3).led(&[0], planned(3), &all()).cluster_versions(&["3.6.0"]).image("3.5.35");
+    row.waits(Rule::ListUnconfirmed);
 }
 
 #[test]
