@@ -101,7 +101,7 @@ fn histories_of_up_to_nine_pods() {
 
 #[test]
 fn histories_of_a_founding() {
-    clean(&FOUNDINGS, 1, 200);
+    clean(&FOUNDINGS, 1, 60);
 }
 
 #[test]
