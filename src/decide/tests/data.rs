@@ -234,7 +234,9 @@ fn force_new_cluster_starts_once() {
     let asked_at_once = |row: Row| row.seen(|seen| seen.since.start = Duration::ZERO);
     let me = || asked_at_once(me().intent(|intent| intent.force_new_cluster = true));
     me().says(0, Kind::WasMember).runs(1, planned(3), Some(all())).starts(Rule::ForceNewCluster, forced());
-    me().silent(0).silent(1).waits(Rule::DataGrace);
+    let silent = me().silent(0).silent(1);
+    silent.waits(Rule::DataGrace);
+    silent.seen(|seen| seen.since.start = Duration::from_secs(8)).starts(Rule::ForceNewCluster, forced());
 }
 
 #[test]
