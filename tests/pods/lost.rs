@@ -107,14 +107,16 @@ fn a_swapped_volume_is_refused() {
     assert!(pods[2].termination_message().contains("etcd-1"), "{}", pods[2].termination_message());
 }
 
+fn on_two_volumes(spec: PodSpec, size: u32) -> PodSpec {
+    let mut spec = entrypoint(spec, size).volume("/wal");
+    spec.argv.push("--wal-dir=/wal/etcd".to_owned());
+    spec
+}
+
 #[test]
 fn the_wal_volume_alone_is_lost_and_the_member_replaced() {
     let world = World::v4();
-    let pods = world.pods("etcd", 0..3, |spec| {
-        let mut spec = entrypoint(spec, 3).volume("/wal");
-        spec.argv.push("--wal-dir=/wal/etcd".to_owned());
-        spec
-    });
+    let pods = world.pods("etcd", 0..3, |spec| on_two_volumes(spec, 3));
     pods.iter().for_each(Pod::start);
     wait_for_voters(&all(&pods), 3, SOON);
     let writer = Writer::start(&world, &all(&pods));
@@ -134,11 +136,7 @@ fn the_wal_volume_alone_is_lost_and_the_member_replaced() {
 #[test]
 fn five_founders_go_on_though_two_have_run_and_lost_their_disks() {
     let world = World::v4();
-    let pods = world.pods("etcd", 0..5, |spec| {
-        let mut spec = entrypoint(spec, 5).volume("/wal");
-        spec.argv.push("--wal-dir=/wal/etcd".to_owned());
-        spec
-    });
+    let pods = world.pods("etcd", 0..5, |spec| on_two_volumes(spec, 5));
     let (ran, never_ran) = pods.split_at(2);
     never_ran.iter().for_each(|pod| {
         pod.edit(|spec| spec.set_env("ETCD_BOOTSTRAP_FAILPOINT", "pairing-before-data-half"));
