@@ -57,16 +57,14 @@ pub fn decide(intent: &Intent, seen: &Observation) -> Decision {
 /// Whose statements a founding needs, and to whom.
 pub fn listener<'a>(intent: &'a Intent, seen: &Observation) -> Listener<'a> {
     let lost = matches!(Standing::of(&seen.disk), Standing::Lost(_));
-    Listener { others: others_to_hear(intent, seen), plan: &intent.plan, lost }
-}
-
-fn others_to_hear(intent: &Intent, seen: &Observation) -> BTreeSet<PodName> {
-    let mut pods = span(intent, &seen.dns, seen.pods_wanted.as_ref());
-    pods.remove(&intent.pod);
-    if intent.state == crate::intent::State::New && seen.since.start >= found::SILENT_FOR {
-        pods.retain(|pod| !matches!(seen.peers.get(pod).map(|answer| &answer.view), None | Some(PeerView::Silent(_))));
+    let mut others = span(intent, &seen.dns, seen.pods_wanted.as_ref());
+    others.remove(&intent.pod);
+    // To who has lost data silence is no consent, whatever BOOTSTRAP_STATE says.
+    if intent.state == crate::intent::State::New && !lost && seen.since.start >= found::SILENT_FOR {
+        others
+            .retain(|pod| !matches!(seen.peers.get(pod).map(|answer| &answer.view), None | Some(PeerView::Silent(_))));
     }
-    pods
+    Listener { others, plan: &intent.plan, lost }
 }
 
 /// The facts, and what was drawn out of them once.
@@ -82,7 +80,7 @@ struct Table<'a> {
 impl<'a> Table<'a> {
     fn new(intent: &'a Intent, seen: &'a Observation) -> Self {
         let cluster = Cluster::of(intent, seen);
-        let others = others_to_hear(intent, seen);
+        let others = listener(intent, seen).others;
         Self { intent, seen, cluster, standing: Standing::of(&seen.disk), others }
     }
 

@@ -8,7 +8,6 @@ use crate::journal::Stage;
 use crate::names::{ClusterId, DiskId, MemberId, PodName};
 use crate::observation::{JournalFile, Kind, Wal};
 use crate::plan::{Decision, Rule, Step};
-use crate::span::span;
 use crate::standing::Loss;
 
 impl Table<'_> {
@@ -87,15 +86,11 @@ impl Table<'_> {
             Some(Kind::Prepared(_) | Kind::Lost) => founders.contains(pod),
             _ => false,
         };
-        // Silence is no consent here, whatever BOOTSTRAP_STATE says.
-        let mut others = span(self.intent, &self.seen.dns, self.seen.pods_wanted.as_ref());
-        others.extend(founders.iter().cloned());
-        others.remove(&self.intent.pod);
         began
             && founders.contains(&self.intent.pod)
             && self.seen.hearing.heard_twice().is_some()
             && founders.iter().filter(never_ran).count() * 2 >= founders.len()
-            && others.iter().all(has_no_data)
+            && self.others.iter().all(has_no_data)
     }
 
     fn archive_of_loss(&self, never_spoke: bool) -> Step {

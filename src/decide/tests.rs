@@ -194,6 +194,14 @@ impl Row {
         self.answer(n, PeerView::Waiting(statement))
     }
 
+    /// What this pod says is of this plan.
+    pub(super) fn plans(mut self, n: u32, plan: Plan) -> Self {
+        let answer = self.seen.peers.get_mut(&pod(n)).unwrap();
+        let PeerView::Waiting(said) = &mut answer.view else { panic!("etcd-{n} says nothing: {answer:?}") };
+        said.plan = plan;
+        self
+    }
+
     /// It says "prepared", with the disks that the pods have.
     pub(super) fn says_prepared(self, n: u32) -> Self {
         let heard = disks(self.intent.plan.founders.len() as u32);

@@ -150,7 +150,11 @@ fn self_signed(pods: u32) -> String {
 
 /// What the Secret has: `server` or `client`.
 fn certificate(space: &Space, what: &str) -> Result<String, String> {
-    space.kubectl(&["get", &format!("secret/etcd-{what}-tls"), "-o", "jsonpath={.data.tls\\.crt}"])
+    in_secret(space, &format!("etcd-{what}-tls"), "tls\\.crt")
+}
+
+fn in_secret(space: &Space, secret: &str, file: &str) -> Result<String, String> {
+    space.kubectl(&["get", &format!("secret/{secret}"), "-o", &format!("jsonpath={{.data.{file}}}")])
 }
 
 #[track_caller]
@@ -165,11 +169,8 @@ fn wait_for_another(space: &Space, what: &str, before: &str) {
 /// are restarted.
 #[track_caller]
 fn take_the_ca_that_stays(space: &Space) {
-    let root = |secret: &str, file: &str| {
-        space.kubectl(&["get", &format!("secret/{secret}"), "-o", &format!("jsonpath={{.data.{file}}}")])
-    };
-    let ca = root("etcd-ca", "tls\\.crt").unwrap();
-    let signed_by_it = |secret: &str| match root(secret, "ca\\.crt")? {
+    let ca = in_secret(space, "etcd-ca", "tls\\.crt").unwrap();
+    let signed_by_it = |secret: &str| match in_secret(space, secret, "ca\\.crt")? {
         same if same == ca => Ok(()),
         other => Err(format!("{secret} has the root {other}")),
     };

@@ -146,7 +146,7 @@ fn five_founders_go_on_though_two_have_run_and_lost_their_disks() {
         // Each ends once it is about to found, and says "prepared" to the others when it is there again.
         never_ran.iter().filter(|pod| !pod.is_running()).for_each(Pod::restart);
         let begun = |pod: &&Pod| {
-            std::fs::read_dir(pod.volume_dir("/wal").join("etcd/")).is_ok_and(|mut wal| wal.next().is_some())
+            std::fs::read_dir(pod.volume_dir("/wal").join("etcd")).is_ok_and(|mut wal| wal.next().is_some())
         };
         if ran.iter().filter(begun).count() == 2 { Ok(()) } else { Err(ran[0].log_tail(5)) }
     });

@@ -36,10 +36,7 @@ fn not_all_prepared_waits() {
 
 #[test]
 fn prepared_under_another_plan_does_not_count() {
-    let mut row = me().says_prepared(0).says_prepared(1);
-    if let PeerView::Waiting(said) = &mut row.seen.peers.get_mut(&pod(1)).unwrap().view {
-        said.plan = plan(5);
-    }
+    let row = me().says_prepared(0).says_prepared(1).plans(1, plan(5));
     assert!(row.waits(Rule::RollCall).contains("under another plan"));
 }
 

@@ -135,10 +135,7 @@ fn where_those_that_are_not_prepared_are_no_quorum_none_ever_ran() {
 #[test]
 fn a_founder_that_may_have_data_is_waited_for() {
     let but_one = || prepared_up_to(3, 5);
-    let mut other_plan = but_one().says(3, Kind::Blank);
-    if let PeerView::Waiting(said) = &mut other_plan.seen.peers.get_mut(&pod(3)).unwrap().view {
-        said.plan = plan(3);
-    }
+    let other_plan = but_one().says(3, Kind::Blank).plans(3, plan(3));
     for row in [
         but_one().silent(3),
         but_one().no_record(3),
@@ -186,10 +183,7 @@ fn who_was_forced_was_a_quorum_alone() {
 #[test]
 fn every_other_means_every_other_under_the_same_plan() {
     let lost = || ran_and_lost(3);
-    let mut other_plan = lost().says_prepared(0).says_prepared(1);
-    if let PeerView::Waiting(said) = &mut other_plan.seen.peers.get_mut(&pod(1)).unwrap().view {
-        said.plan = plan(5);
-    }
+    let other_plan = lost().says_prepared(0).says_prepared(1).plans(1, plan(5));
     other_plan.heard_twice().waits(Rule::LossWaits);
     // Silence is no consent, and who joined had a cluster to join.
     let new = || lost().intent(|intent| intent.state = State::New);

@@ -109,10 +109,7 @@ fn a_peer_with_data_stops_it() {
 
 #[test]
 fn another_plan_stops_it() {
-    let mut row = all_blank();
-    if let PeerView::Waiting(said) = &mut row.seen.peers.get_mut(&pod(1)).unwrap().view {
-        said.plan = plan(2);
-    }
+    let row = all_blank().plans(1, plan(2));
     assert!(row.heard_twice().waits(Rule::RollCall).contains("under another plan"));
 }
 
